@@ -1,0 +1,1 @@
+"""Three sibling services with the same rooms: points, tiers, rewards."""

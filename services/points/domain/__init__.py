@@ -1,0 +1,1 @@
+"""The rules of points: pure, exact, time as an argument."""

@@ -1,0 +1,1 @@
+"""The rules of rewards: pure, exact, time as an argument."""

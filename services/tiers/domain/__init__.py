@@ -1,0 +1,1 @@
+"""The rules of tiers: pure, exact, time as an argument."""

@@ -1,0 +1,1 @@
+"""Events as they travel: one module per owner, each event declared once."""
