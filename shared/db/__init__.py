@@ -1,0 +1,1 @@
+"""PostgreSQL: pool, named statements, migrations, and the tables every service has."""
