@@ -1,0 +1,160 @@
+"""The outbox relay: publishes what was committed, in order, at once, and again until the broker has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from shared.db import statements
+from shared.db.pool import CONNECT_SECONDS_MAX, TRANSIENT
+from shared.events import kafka
+from shared.events.dead_letters import unpack_headers
+from shared.events.health import Health
+from shared.events.metrics import StreamMetrics
+
+log = structlog.get_logger()
+sql = statements.load(Path(__file__).parent / "sql" / "relay.sql")
+
+ROWS_MAX = 16
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 0.5
+PUBLISH_SECONDS_MAX = 30.0
+STATEMENT_SECONDS_MAX = 30.0
+
+
+@lru_cache(maxsize=200_000)
+def _partition(key: bytes, count: int) -> int:
+    """Kafka's default partitioner for keyed records, as Java's clients compute it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % count)
+
+
+class Relay:
+    """Owned by one process of a service at a time; the others' commits wake it by NOTIFY."""
+
+    def __init__(
+        self, *, dsn: str, bootstrap: str, service: str, health: Health, metrics: StreamMetrics
+    ) -> None:
+        self._dsn = dsn
+        self._bootstrap = bootstrap
+        self._service = service
+        self._health = health
+        self._metrics = metrics
+        self._wake = asyncio.Event()
+        self._owner = False
+        self._stopping = False
+
+    @property
+    def owner(self) -> bool:
+        """Whether this process publishes."""
+        return self._owner
+
+    def wake(self) -> None:
+        """Something was committed: look now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish what is being published, then return from ``run``."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until stopped, through every absence of the database or the broker."""
+        while not self._stopping:
+            try:
+                await self._session()
+            except (*TRANSIENT, KafkaError) as error:
+                log.warning("relay begins again", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(RETRY_SECONDS)
+            finally:
+                self._owner = False
+
+    async def _session(self) -> None:
+        conn = await asyncpg.connect(
+            self._dsn,
+            timeout=CONNECT_SECONDS_MAX,
+            command_timeout=STATEMENT_SECONDS_MAX,
+            # A deletion lost in a crash only means that events are published twice.
+            server_settings={
+                "application_name": f"treue-{self._service}-relay",
+                "synchronous_commit": "off",
+            },
+        )
+        try:
+            await conn.add_listener("outbox", lambda *_: self._wake.set())
+            while not await conn.fetchval(sql.own_relay):
+                await asyncio.sleep(POLL_SECONDS)
+                if self._stopping:
+                    return
+            # A producer that failed once may never recover (aiokafka #1017): each session has its own.
+            producer = kafka.producer(self._bootstrap, f"treue-{self._service}-relay")
+            await producer.start()
+            try:
+                self._owner = True
+                await self._pump(conn, producer)
+            finally:
+                await _close(producer)
+        finally:
+            conn.terminate()
+
+    async def _pump(
+        self, conn: asyncpg.Connection[asyncpg.Record], producer: AIOKafkaProducer
+    ) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            rows = await conn.fetch(sql.pending, ROWS_MAX)
+            if rows:
+                async with asyncio.timeout(PUBLISH_SECONDS_MAX):
+                    await self._publish(producer, rows)
+                await conn.execute(sql.published, [row["id"] for row in rows])
+            else:
+                try:
+                    await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                except TimeoutError:
+                    continue
+
+    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
+        acknowledged: list[Any] = []
+        for row in rows:
+            topic = row["topic"]
+            count = len(await producer.partitions_for(topic))
+            if row["headers"] is not None:
+                for key, value, headers in zip(
+                    row["keys"], row["payloads"], row["headers"], strict=True
+                ):
+                    acknowledged.append(
+                        await producer.send(topic, value, key=key, headers=unpack_headers(headers))
+                    )
+                continue
+            lanes: dict[int, Any] = {}
+            for key, value in zip(row["keys"], row["payloads"], strict=True):
+                partition = _partition(key, count)
+                batch = lanes.get(partition)
+                if batch is None or batch.append(key=key, value=value, timestamp=None) is None:
+                    if batch is not None:
+                        acknowledged.append(
+                            await producer.send_batch(batch, topic, partition=partition)
+                        )
+                    batch = lanes[partition] = producer.create_batch()
+                    batch.append(key=key, value=value, timestamp=None)
+            for partition, batch in lanes.items():
+                acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*acknowledged)
+        for row in rows:
+            self._metrics.published.labels(row["topic"]).inc(len(row["keys"]))
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await producer.stop()
+    except (TimeoutError, KafkaError, OSError):
+        log.info("relay's producer did not close in time")

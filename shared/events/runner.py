@@ -1,0 +1,267 @@
+"""One batch, one transaction: ledger rows, consumed offsets, outgoing events and dead letters commit together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+
+from shared import clock
+from shared.contracts.catalogue import DEAD_LETTERS
+from shared.db import statements
+from shared.db.pool import TRANSIENT
+from shared.errors import Poison
+from shared.events import dead_letters
+from shared.events.decode import Decoder
+from shared.events.health import Health
+from shared.events.metrics import StreamMetrics
+from shared.events.model import Event, Handler, Message, Record, Route, Verdict, Work
+
+log = structlog.get_logger()
+sql = statements.load(Path(__file__).parent / "sql" / "runner.sql")
+
+RETRY_SECONDS_MIN = 0.05
+RETRY_SECONDS_MAX = 5.0
+# Two owners of a partition may write the same rows at once; the loser finds them on its next try.
+RACES_MAX = 3
+# When everything turns invalid it is not the events that are wrong: stop before all of it is buried.
+POISON_IN_A_ROW_MAX = 5000
+
+Partition = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Item:
+    """A record with what decoding made of it: an event, a reason for the dead letters, or neither (ignored)."""
+
+    record: Record
+    event: Event[Any] | None = None
+    field: str = ""
+    reason: str = ""
+    verdict: Verdict = Verdict.APPLIED
+
+    @property
+    def partition(self) -> Partition:
+        return (self.record.topic, self.record.partition)
+
+
+class Runner:
+    """Applies batches of records by the routes of one service. Safe to call for different partitions at once."""
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        routes: Sequence[Route],
+        ignored: Iterable[str],
+        pool: asyncpg.Pool[asyncpg.Record],
+        health: Health,
+        metrics: StreamMetrics,
+        committed: Callable[[], None],
+        now: Callable[[], datetime] = clock.now,
+    ) -> None:
+        self.service = service
+        self._pool = pool
+        self._health = health
+        self._metrics = metrics
+        self._committed = committed
+        self._now = now
+        self._stopping = False
+        self._handlers: dict[tuple[str, str], Handler] = {
+            (r.topic, r.type): r.handler for r in routes
+        }
+        topics = sorted({route.topic for route in routes})
+        self._decoders = {t: Decoder(t, routes, frozenset(ignored)) for t in topics}
+        self._poison_run: Counter[Partition] = Counter()
+        self.stopped: set[Partition] = set()
+        self.owns_relay: Callable[[], bool] = lambda: True
+
+    def stop(self) -> None:
+        """Give up waiting: what is not committed is read again by the next owner."""
+        self._stopping = True
+
+    async def positions(self, ends: Mapping[Any, int]) -> dict[Any, int]:
+        """Where to read on in each partition of ``ends`` (its end offsets). Waits while PostgreSQL is away."""
+        delay = RETRY_SECONDS_MIN
+        while True:
+            try:
+                rows = await self._pool.fetch(sql.positions)
+                stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+                result = {tp: stored.get((tp.topic, tp.partition), 0) for tp in ends}
+                for tp, end in ends.items():
+                    if result[tp] > end:
+                        log.error("topic ends before our position: reading it again from the start",
+                                  topic=tp.topic, partition=tp.partition, stored=result[tp], end=end)  # fmt: skip
+                        await self._pool.execute(sql.rewind, tp.topic, tp.partition)
+                        result[tp] = 0
+            except TRANSIENT as error:
+                delay = await self._wait(error, delay)
+            else:
+                self._health.up("postgres")
+                return result
+            if self._stopping:
+                return {}
+
+    async def process(self, records: Sequence[Record]) -> bool:
+        """Apply records of any partitions, in order. False when stopping came first: nothing was committed."""
+        items = [self._decode(record) for record in records]
+        return await self._apply(items)
+
+    def _decode(self, record: Record) -> Item:
+        try:
+            return Item(record, self._decoders[record.topic](record))
+        except Poison as poison:
+            return Item(record, None, poison.field, poison.reason, Verdict.POISON)
+
+    async def _apply(self, items: Sequence[Item]) -> bool:
+        delay, races = RETRY_SECONDS_MIN, 0
+        while not self._stopping:
+            try:
+                await self._commit(items)
+            except asyncpg.UniqueViolationError as error:
+                races += 1
+                if races >= RACES_MAX:
+                    return await self._halve(items, error)
+            except TRANSIENT as error:
+                delay = await self._wait(error, delay)
+            except Exception as error:  # noqa: BLE001 - a bug must not stop the stream: it is isolated
+                return await self._halve(items, error)
+            else:
+                self._health.up("postgres")
+                return True
+        return False
+
+    async def _wait(self, error: BaseException, delay: float) -> float:
+        self._metrics.retries.labels(type(error).__name__).inc()
+        if not isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+            self._health.down("postgres", f"{type(error).__name__}: {error}")
+        await asyncio.sleep(delay)
+        return min(delay * 2, RETRY_SECONDS_MAX)
+
+    async def _halve(self, items: Sequence[Item], error: Exception) -> bool:
+        if len(items) > 1:
+            middle = len(items) // 2
+            return await self._apply(items[:middle]) and await self._apply(items[middle:])
+        item = items[0]
+        if item.verdict is Verdict.POISON:
+            # Burying itself fails: nothing may be dropped, so the process shall stop, loudly.
+            raise error
+        record = item.record
+        log.exception("an event could not be applied: it goes to the dead letters", exc_info=error,
+                      topic=record.topic, partition=record.partition, offset=record.offset)  # fmt: skip
+        buried = Item(record, None, "", f"{type(error).__name__}: {error}"[:1000], Verdict.POISON)
+        return await self._apply([buried])
+
+    async def _commit(self, items: Sequence[Item]) -> None:
+        began = time.perf_counter()
+        async with self._pool.acquire() as conn, conn.transaction():
+            fresh = await self._skip_done(conn, items)
+            if not fresh:
+                return
+            work = Work(conn, self._now(), f"/services/{self.service}")
+            await self._handle(work, fresh)
+            await self._write(work, fresh)
+        self._committed()
+        self._metrics.batch_seconds.observe(time.perf_counter() - began)
+        self._metrics.batch_rows.observe(len(fresh))
+        self._count(fresh)
+
+    async def _skip_done(
+        self, conn: asyncpg.Connection[asyncpg.Record], items: Sequence[Item]
+    ) -> Sequence[Item]:
+        """Lock the positions and leave out what was committed before: a replay, or another owner was quicker."""
+        partitions = sorted({item.partition for item in items})
+        rows = await conn.fetch(
+            sql.lock_offsets, [p[0] for p in partitions], [p[1] for p in partitions]
+        )
+        stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        return [item for item in items if item.record.offset >= stored.get(item.partition, 0)]
+
+    async def _handle(self, work: Work, items: Sequence[Item]) -> None:
+        groups: dict[Handler, list[Event[Any]]] = defaultdict(list)
+        for item in items:
+            event = item.event
+            if event is not None:
+                event.verdict, event.field, event.reason = Verdict.APPLIED, "", ""
+                groups[self._handlers[event.record.topic, event.type]].append(event)
+        for handler, events in groups.items():
+            await handler(work, events)
+        for item in items:
+            if item.event is not None:
+                item.verdict = item.event.verdict
+                item.field, item.reason = item.event.field, item.event.reason
+
+    async def _write(self, work: Work, items: Sequence[Item]) -> None:
+        counts: dict[Partition, Counter[Verdict]] = defaultdict(Counter)
+        ends: dict[Partition, int] = {}
+        for item in items:
+            counts[item.partition][item.verdict] += 1
+            ends[item.partition] = item.record.offset + 1
+        keys = list(ends)
+        await work.conn.execute(
+            sql.move_offsets,
+            [k[0] for k in keys],
+            [k[1] for k in keys],
+            [ends[k] for k in keys],
+            *([counts[k][verdict] for k in keys] for verdict in Verdict),
+        )
+        buried = [item for item in items if item.verdict is Verdict.POISON]
+        if buried:
+            letters = [
+                dead_letters.letter(self.service, i.record, i.field, i.reason, work.now)
+                for i in buried
+            ]
+            await work.conn.execute(sql.add_dead_letters, *dead_letters.columns(letters))
+            await work.conn.execute(
+                sql.add_outbox,
+                DEAD_LETTERS,
+                [letter.key or b"" for letter in letters],
+                [letter.value or b"" for letter in letters],
+                [letter.headers for letter in letters],
+            )
+        await self._write_outbox(work)
+
+    async def _write_outbox(self, work: Work) -> None:
+        topics: dict[str, list[Message]] = defaultdict(list)
+        for message in work.messages:
+            topics[message.topic].append(message)
+        for topic, messages in topics.items():
+            await work.conn.execute(
+                sql.add_outbox,
+                topic,
+                [m.key for m in messages],
+                [m.payload for m in messages],
+                None,
+            )
+        if not self.owns_relay():
+            await work.conn.execute(sql.notify_outbox)
+
+    def _count(self, items: Sequence[Item]) -> None:
+        seen: Counter[tuple[str, str, Verdict]] = Counter()
+        for item in items:
+            kind = item.event.type if item.event is not None else ""
+            seen[item.record.topic, kind, item.verdict] += 1
+            if item.verdict is Verdict.POISON:
+                self._poison_run[item.partition] += 1
+                if self._poison_run[item.partition] == POISON_IN_A_ROW_MAX:
+                    self._stop_partition(item.partition, item.reason)
+            else:
+                self._poison_run[item.partition] = 0
+        for (topic, kind, verdict), count in seen.items():
+            self._metrics.events.labels(topic, kind, verdict.value).inc(count)
+
+    def _stop_partition(self, partition: Partition, reason: str) -> None:
+        self.stopped.add(partition)
+        self._health.down(
+            f"{partition[0]}/{partition[1]}",
+            f"stopped after {POISON_IN_A_ROW_MAX} dead letters in a row, the last: {reason}; "
+            "mend the producer or this version, then restart the worker",
+        )

@@ -1,0 +1,199 @@
+"""A worker process: the Faust app, the relay, the jobs, and a small health and metrics server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import faust
+import mode.loop
+import structlog
+from aiohttp import web
+from aiokafka.errors import KafkaError
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from shared.db import pool as database
+from shared.db import statements
+from shared.db.pool import TRANSIENT
+from shared.events import kafka
+from shared.events.app import App
+from shared.events.health import Health
+from shared.events.metrics import StreamMetrics
+from shared.events.model import Route
+from shared.events.relay import Relay
+from shared.events.runner import Runner
+
+log = structlog.get_logger()
+sql = statements.load(Path(__file__).parent / "sql" / "worker.sql")
+
+POOL_SIZE = 4
+WATCH_SECONDS = 1.0
+JOB_RETRY_SECONDS = 5.0
+
+Job = Callable[[asyncpg.Pool[asyncpg.Record], Callable[[], None]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What a service's wiring asks for."""
+
+    service: str
+    dsn: str
+    bootstrap: str
+    host: str
+    port: int
+    routes: Sequence[Route]
+    ignored: Sequence[str]
+    job: Job | None
+    job_seconds: float = 60.0
+
+
+class Worker:
+    """Puts the parts together and keeps them informed of one another."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self.registry = CollectorRegistry()
+        self.metrics = StreamMetrics(self.registry)
+        self.health = Health("postgres", "kafka")
+        self.app = App(f"treue-{spec.service}", bootstrap=spec.bootstrap, client_id=f"treue-{spec.service}")
+        self.app.before, self.app.after = self._before, self._after
+        self.app.consume(tuple(sorted({route.topic for route in spec.routes})))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._web: web.AppRunner | None = None
+
+    def run(self) -> None:
+        """Until SIGTERM; exits the process."""
+        worker = faust.Worker(
+            self.app,
+            loglevel="WARN",
+            quiet=True,
+            override_logging=False,
+            redirect_stdouts=False,
+            logging_config={"version": 1, "disable_existing_loggers": False},
+        )
+        sys.exit(worker.execute_from_commandline())
+
+    async def _before(self) -> None:
+        spec = self.spec
+        await self._serve()
+        self._pool = await database.create(spec.dsn, name=f"treue-{spec.service}-worker", size=POOL_SIZE)
+        relay = Relay(
+            dsn=spec.dsn,
+            bootstrap=spec.bootstrap,
+            service=spec.service,
+            health=self.health,
+            metrics=self.metrics,
+        )
+        self.app.runner = Runner(
+            service=spec.service,
+            routes=spec.routes,
+            ignored=spec.ignored,
+            pool=self._pool,
+            health=self.health,
+            metrics=self.metrics,
+            committed=relay.wake,
+        )
+        self.app.runner.owns_relay = lambda: relay.owner
+        self._relay = relay
+        self._tasks = [
+            asyncio.create_task(relay.run()),
+            asyncio.create_task(self._watch()),
+        ]
+        if spec.job is not None:
+            self._tasks.append(asyncio.create_task(self._time(spec.job, relay)))
+
+    async def _after(self) -> None:
+        if self.app.runner is not None:
+            self.app.runner.stop()
+            self._relay.stop()
+        await asyncio.wait(self._tasks[:1], timeout=5)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pool is not None:
+            self._pool.terminate()
+        if self._web is not None:
+            await self._web.cleanup()
+
+    async def _watch(self) -> None:
+        """Ask both servers whether they are there, and read the figures an operator looks at."""
+        while True:
+            await self._look_at_postgres()
+            await self._look_at_kafka()
+            for name, component in self.health.components().items():
+                self.metrics.up.labels(name).set(component.ok)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _look_at_postgres(self) -> None:
+        if self._pool is None:
+            return
+        try:
+            row = await self._pool.fetchrow(sql.figures, timeout=2)
+        except TRANSIENT as error:
+            self.health.down("postgres", f"{type(error).__name__}: {error}")
+        else:
+            self.health.up("postgres")
+            if row is not None:
+                self.metrics.outbox.set(row["outbox"])
+                self.metrics.outbox_age.set(row["outbox_age"])
+                self.metrics.dead_letters.set(row["dead_letters"])
+
+    async def _look_at_kafka(self) -> None:
+        try:
+            await kafka.probe(self.spec.bootstrap)
+        except (KafkaError, OSError, TimeoutError) as error:
+            self.health.down("kafka", f"{type(error).__name__}: {error}")
+        else:
+            self.health.up("kafka")
+
+    async def _time(self, job: Job, relay: Relay) -> None:
+        """What time alone does; a failed run is repeated, for the job is resumable."""
+        while True:
+            try:
+                if self._pool is not None:
+                    await job(self._pool, relay.wake)
+                await asyncio.sleep(self.spec.job_seconds)
+            except TRANSIENT as error:
+                log.warning("job waits for the database", error=str(error))
+                await asyncio.sleep(JOB_RETRY_SECONDS)
+            except Exception:
+                log.exception("job failed")
+                await asyncio.sleep(self.spec.job_seconds)
+
+    async def _serve(self) -> None:
+        site = web.Application()
+        site.router.add_get("/livez", self._livez)
+        site.router.add_get("/readyz", self._readyz)
+        site.router.add_get("/metrics", self._metrics)
+        self._web = web.AppRunner(site, access_log=None)
+        await self._web.setup()
+        await web.TCPSite(self._web, self.spec.host, self.spec.port).start()
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.json_response({"live": not self.app.crashed}, status=503 if self.app.crashed else 200)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        assigned = bool(self.app.runner) and not self.app.rebalancing and self.app.assigned()
+        report = self.health.report() | {"assigned": assigned}
+        ready = self.health.ready and assigned
+        return web.json_response(report | {"ready": ready}, status=200 if ready else 503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body = generate_latest(self.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def run(spec: WorkerSpec) -> None:
+    """Run a worker until it is told to stop. uvloop goes in before anything makes a loop."""
+    mode.loop.use("uvloop")
+    began = time.perf_counter()
+    worker = Worker(spec)
+    log.info("worker starts", service=spec.service, prepared_seconds=round(time.perf_counter() - began, 2))
+    worker.run()
