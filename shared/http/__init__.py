@@ -1,0 +1,1 @@
+"""One HTTP surface for all services: app factory, keys and scopes, problems, paging, health."""

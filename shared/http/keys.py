@@ -1,0 +1,148 @@
+"""API keys and scopes: who may call which route.
+
+Keys are long random strings, so a fast hash guards them at rest; only the hash is in the file.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import structlog
+from fastapi import Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from starlette.requests import Request
+
+from shared.errors import UsageError
+from shared.http.problems import Problem
+
+Scope = Literal["points:read", "points:write", "tiers:read", "rewards:read", "*"]
+RELOAD_SECONDS = 1.0
+KEY_CHARS_MAX = 500
+
+log = structlog.get_logger(__name__)
+
+
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of the keys file; ``hash`` is the SHA-256 of the key, in hex."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    scopes: frozenset[Scope]
+
+    def allows(self, scope: str) -> bool:
+        """Whether this key may do what ``scope`` names."""
+        return scope in self.scopes or "*" in self.scopes
+
+
+class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys file: ``{"keys": [{"id", "hash", "scopes"}]}``."""
+
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What tells one content of the file from another without reading it."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+class KeyRing:
+    """The keys of a file, read again within a second of its change.
+
+    A file that is broken or gone at start is a ``UsageError``; later it is logged and the keys
+    known last stay in force, so that a half-written file locks nobody out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._by_hash: dict[str, Key] = {}
+        self._version: _Version | None = None
+        self._look_again = 0.0
+        try:
+            self._load()
+        except (OSError, msgspec.MsgspecError, UsageError) as error:
+            message = f"keys file {path} cannot be used: {error}"
+            raise UsageError(message) from error
+
+    def find(self, secret: str) -> Key | None:
+        """The key whose secret this is."""
+        self._refresh()
+        if len(secret) > KEY_CHARS_MAX:
+            return None
+        digest = sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+        # The look-up's timing speaks of a hash only, which nobody can steer towards a stored one.
+        key = self._by_hash.get(digest)
+        return key if key is not None and hmac.compare_digest(key.hash, digest) else None
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now < self._look_again:
+            return
+        self._look_again = now + RELOAD_SECONDS
+        try:
+            if self._stat() != self._version:
+                self._load()
+                log.info("keys reloaded", file=str(self._path), keys=len(self._by_hash))
+        except (OSError, msgspec.MsgspecError, UsageError) as error:
+            log.error("keys file unusable, the former keys stay", reason=str(error))  # noqa: TRY400
+
+    def _stat(self) -> _Version:
+        found = self._path.stat()
+        return _Version(found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _load(self) -> None:
+        version = self._stat()
+        keys = msgspec.json.decode(self._path.read_bytes(), type=KeyFile).keys
+        by_hash = {key.hash: key for key in keys}
+        if len(by_hash) != len(keys):
+            message = "two keys have the same hash"
+            raise UsageError(message)
+        self._by_hash, self._version = by_hash, version
+
+
+class Require(SecurityBase):
+    """A route's demand for a scope; ``require("points:read")`` makes one."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.scheme_name = "ApiKey"
+        self.model = HTTPBearer(description="An API key; each route names the scope it needs.")
+
+    async def __call__(self, request: Request) -> Key:
+        """Let the request pass with a key that has the scope."""
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not secret:
+            raise _unauthorized("Send an API key as `Authorization: Bearer <key>`.")
+        key = request.app.state.keys.find(secret.strip())
+        if key is None:
+            raise _unauthorized("This API key is not known here.", error="invalid_token")
+        if not key.allows(self.scope):
+            raise Problem(
+                "missing-scope",
+                f"This API key lacks the scope {self.scope}.",
+                headers={
+                    "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'
+                },
+                extra={"scope": self.scope},
+            )
+        return key  # type: ignore[no-any-return] # app.state is untyped
+
+
+def require(scope: Scope) -> Any:
+    """A dependency for ``dependencies=[require("points:read")]`` of a router or route."""
+    return Security(Require(scope))
+
+
+def _unauthorized(detail: str, error: str = "") -> Problem:
+    challenge = f'Bearer realm="treue", error="{error}"' if error else 'Bearer realm="treue"'
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})
