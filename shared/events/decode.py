@@ -78,7 +78,7 @@ class Decoder:
 
 
 def _is_binary(record: Record) -> bool:
-    return any(name == "ce_type" or name == "ce_id" for name, _ in record.headers)
+    return any(name in {"ce_type", "ce_id"} for name, _ in record.headers)
 
 
 def _structured(value: bytes) -> Incoming:

@@ -50,6 +50,7 @@ class Item:
 
     @property
     def partition(self) -> Partition:
+        """Where the record was read."""
         return (self.record.topic, self.record.partition)
 
 
@@ -155,7 +156,7 @@ class Runner:
             # Burying itself fails: nothing may be dropped, so the process shall stop, loudly.
             raise error
         record = item.record
-        log.exception("an event could not be applied: it goes to the dead letters", exc_info=error,
+        log.error("an event could not be applied: it goes to the dead letters", exc_info=error,
                       topic=record.topic, partition=record.partition, offset=record.offset)  # fmt: skip
         buried = Item(record, None, "", f"{type(error).__name__}: {error}"[:1000], Verdict.POISON)
         return await self._apply([buried])

@@ -144,10 +144,10 @@ class Transport(driver.Transport):  # type: ignore[misc]
 class Batch(faust.Schema):  # type: ignore[misc]
     """No Faust decoding at all: the value is the list of aiokafka records."""
 
-    def loads_key(self, app: Any, message: Any, **_: Any) -> None:
+    def loads_key(self, *_: Any, **__: Any) -> None:
         """Keys are read from the records."""
         return
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+    def loads_value(self, _: Any, message: Any, **__: Any) -> Any:
         """The records as they were fetched."""
         return message.value
