@@ -57,3 +57,25 @@ NOT_YET: frozenset[str] = frozenset(
         "treue.customer.updated.v1",
     }
 )
+
+_TOPIC_BY_PREFIX = {
+    "treue.purchase.": purchases.TOPIC,
+    "treue.activity.": ACTIVITIES,
+    "treue.customer.": ACTIVITIES,
+    "treue.points.": points.TOPIC,
+    "treue.tier.": tiers.TOPIC,
+    "treue.voucher.": rewards.TOPIC,
+}
+TOPIC_OF: dict[str, str] = {
+    event_type: topic
+    for event_type in (*STRUCTS, *NOT_YET)
+    for prefix, topic in _TOPIC_BY_PREFIX.items()
+    if event_type.startswith(prefix)
+}
+
+# Which topics each service reads; the services' own intake tables agree with it (tested).
+CONSUMES: dict[str, tuple[str, ...]] = {
+    "points": (purchases.TOPIC, tiers.TOPIC),
+    "tiers": (points.TOPIC,),
+    "rewards": (tiers.TOPIC,),
+}

@@ -1,0 +1,1 @@
+"""The `treue` command: one module per subcommand."""
