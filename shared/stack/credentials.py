@@ -1,0 +1,50 @@
+"""Secrets of a local stack: made once at random, kept beside its data, never in the repository."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import uuid
+from dataclasses import asdict, dataclass
+from urllib.parse import quote
+
+from shared.stack.files import read_json, write_json, write_private
+from shared.stack.layout import HOST, SERVICES, Layout
+
+SUPERUSER = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What opens this stack's doors; ``passwords`` by PostgreSQL role."""
+
+    api_key: str
+    passwords: dict[str, str]
+    kafka_cluster: str
+
+    def dsn(self, role: str, port: int, database: str | None = None) -> str:
+        """The address of a database (the role's own, if none is named) with its password."""
+        password = quote(self.passwords[role])
+        return f"postgresql://{role}:{password}@{HOST}:{port}/{database or role}"
+
+
+def _make() -> Credentials:
+    return Credentials(
+        api_key=f"tk_{secrets.token_hex(24)}",
+        passwords={role: secrets.token_hex(24) for role in (SUPERUSER, *SERVICES)},
+        kafka_cluster=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+    )
+
+
+def ensure(layout: Layout) -> Credentials:
+    """The stack's credentials, made on the first call; key hashes and voucher secret beside them."""
+    known = read_json(layout.credentials_json)
+    credentials = Credentials(**known) if known else _make()
+    if not known:
+        write_json(layout.credentials_json, asdict(credentials))
+    if not layout.secret.exists():
+        write_private(layout.secret, secrets.token_hex(32) + "\n")
+    digest = hashlib.sha256(credentials.api_key.encode()).hexdigest()
+    write_json(layout.keys_json, {"keys": [{"id": "local", "hash": digest, "scopes": ["*"]}]})
+    return credentials
