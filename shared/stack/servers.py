@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,15 +133,12 @@ def cluster_of(
 
 def main() -> None:
     """``python -m shared.stack.servers DIR``: both servers until Ctrl-C, addresses on stdout."""
-    with start(Path(sys.argv[1])) as servers:
-        lines = (f"TREUE_TEST_KAFKA={servers.bootstrap}", f"TREUE_TEST_POSTGRES={servers.dsn}")
-        sys.stdout.write("
-".join(lines) + "
-")
-        sys.stdout.flush()
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with start(Path(sys.argv[1])) as servers, suppress(KeyboardInterrupt):
+        print(f"TREUE_TEST_KAFKA={servers.bootstrap}")  # noqa: T201
+        print(f"TREUE_TEST_POSTGRES={servers.dsn}", flush=True)  # noqa: T201
+        signal.pause()
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     main()
