@@ -1,0 +1,131 @@
+"""A loyalty program: the rules of one program file, read-only, with the version that names them."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from shared.clock import Period
+from shared.program.base import Section
+from shared.program.earning import Earning
+from shared.program.fields import (
+    Currency,
+    Days,
+    Id,
+    Ids,
+    MaybeSomeDays,
+    Multiplier,
+    NotNegative,
+    Text,
+    Timezone,
+    as_list,
+    as_mapping,
+    choice,
+)
+from shared.program.vouchers import Rewards, VoucherDefinition
+
+Enrolment = Literal["automatic", "opt_in"]
+Basis = Literal["points", "spend", "purchases"]
+WindowKind = Literal["rolling", "calendar_year", "lifetime", "anniversary"]
+Downgrade = Literal["full", "one_level", "none"]
+
+VERSION_CHARS = 12
+
+
+class Window(Section):
+    """The time in which a customer qualifies."""
+
+    kind: Annotated[WindowKind, choice(WindowKind)] = Field(description="which time counts")
+    length: MaybeSomeDays = Field(
+        default=None, description="how long; only for `rolling`, and needed there"
+    )
+
+
+class Level(Section):
+    """One tier."""
+
+    id: Id = Field(description="how events and URLs call it")
+    name: Text = Field(description="what customers read")
+    threshold: NotNegative = Field(description="reached with this much, included")
+    multiplier: Multiplier = Field(default=Fraction(1), description="times the points")
+    on_reach: Ids = Field(default=(), description="vouchers given each time it is reached")
+
+
+class Tiers(Section):
+    """Levels of customers and how they are reached and lost."""
+
+    basis: Annotated[Basis, choice(Basis)] = Field(
+        default="points", description="what is counted; points before any tier's multiplier"
+    )
+    window: Window = Field(description="the time in which a customer qualifies")
+    downgrade: Annotated[Downgrade, choice(Downgrade)] = Field(
+        default="full", description="where to, when a level runs out unmet"
+    )
+    grace: Days = Field(default=Period(), description="how much later a level is lost")
+    levels: Annotated[tuple[Level, ...], BeforeValidator(as_list)] = Field(
+        description="from the lowest to the highest threshold"
+    )
+
+
+class Program(Section):
+    """All rules of one program."""
+
+    id: Id = Field(alias="program", description="the program's id")
+    name: Text = Field(description="what customers read")
+    currency: Currency = Field(description="ISO 4217; every amount of this file is in it")
+    timezone: Timezone = Field(description="IANA; days begin and end in it")
+    shops: Annotated[tuple[Id, ...] | None, BeforeValidator(as_list)] = Field(
+        default=None, description="shops that take part; without this line, any shop does"
+    )
+    enrolment: Annotated[Enrolment, choice(Enrolment)] = Field(
+        default="automatic", description="every customer takes part, or those who asked to"
+    )
+    earning: Earning = Field(description="how points are earned")
+    tiers: Tiers | None = Field(default=None, description="levels of customers")
+    rewards: Annotated[Rewards, BeforeValidator(as_mapping)] = Field(
+        default=Rewards(), description="what points are exchanged for"
+    )
+    vouchers: Annotated[dict[Id, VoucherDefinition], BeforeValidator(as_mapping)] = Field(
+        default={}, description="what vouchers are worth; each under its id"
+    )
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The program's time zone."""
+        return ZoneInfo(self.timezone)
+
+    @cached_property
+    def version(self) -> str:
+        """Name these very rules: equal content, however it is written, has the equal version."""
+        text = json.dumps(_canonical(self), sort_keys=True, ensure_ascii=False)
+        return sha256(text.encode()).hexdigest()[:VERSION_CHARS]
+
+
+def _canonical(value: Any) -> Any:
+    """Reduce to what decides: defaults left out, so that writing one down changes no version."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        written = {name: getattr(value, name) for name in fields}
+        return {
+            fields[name].alias or name: _canonical(item)
+            for name, item in written.items()
+            if item != fields[name].default
+        }
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, frozenset | tuple):
+        items = sorted(value) if isinstance(value, frozenset) else value
+        return [_canonical(item) for item in items]
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    if isinstance(value, date | Fraction | Period):
+        return str(value)
+    return value
