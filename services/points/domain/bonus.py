@@ -1,0 +1,58 @@
+"""Which tier's multiplier a purchase earns with, and what a later change of it corrects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from functools import lru_cache
+
+from shared.contracts.tiers import TierMove
+from shared.money import Rounding, round_points
+from shared.program.model import Level
+
+ONE = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class TierInForce:
+    """The tier that decides a purchase's bonus; ``id`` is None below the first level."""
+
+    id: str | None
+    multiplier: Fraction
+
+
+def tier_in_force(
+    moves: Sequence[TierMove], levels: Sequence[Level], instant: datetime
+) -> TierInForce:
+    """Return the tier reached strictly before the instant: no purchase raises its own multiplier.
+
+    Before any move it is the level that asks for nothing, if the program has one.
+    """
+    for move in reversed(moves):
+        if move.since < instant:
+            return TierInForce(move.tier or None, exact_multiplier(move.multiplier))
+    return _base(levels)
+
+
+def correction(
+    exact: Fraction, current_total: int, multiplier: Fraction, rounding: Rounding
+) -> int:
+    """Return the signed points that bring a lot to what it earns with this multiplier.
+
+    Starts from the exact base value each time, so that no path of changes leaves a trace of its roundings.
+    """
+    return round_points(exact * multiplier, rounding) - current_total
+
+
+@lru_cache(maxsize=256)
+def exact_multiplier(text: str) -> Fraction:
+    """Read a multiplier as it travels in events (``1.25``)."""
+    return Fraction(text)
+
+
+def _base(levels: Sequence[Level]) -> TierInForce:
+    if levels and levels[0].threshold == 0:
+        return TierInForce(levels[0].id, levels[0].multiplier)
+    return TierInForce(None, ONE)

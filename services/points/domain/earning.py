@@ -1,0 +1,154 @@
+"""How many points a purchase earns: exact to the last digit, then rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from services.points.domain.bonus import TierInForce
+from services.points.domain.exact import ZERO, exactly
+from services.points.domain.rules import Rules, rules_of
+from shared.contracts.purchases import Line, PurchaseCompleted
+from shared.errors import Poison
+from shared.money import allocate, currency_digits, minor_units, round_points
+from shared.program.model import Program
+
+# Above these nothing is a purchase any more; what is stored stays far inside a 64-bit integer.
+SPEND_MAX = Decimal(10) ** 12
+POINTS_MAX = 10**15
+
+TEST = "test"
+NOT_POSITIVE = "not_positive"
+KIND = "kind:"
+SKU = "sku"
+CATEGORY = "category:"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a purchase is worth before any tier: ``nets`` per line in its own currency, the rest in the program's.
+
+    ``nets`` covers every line; those named in ``reasons`` (by index) earn nothing, and there stands why.
+    ``exact`` is the base value before rounding, which a later correction starts from again.
+    """
+
+    nets: Sequence[Decimal]
+    reasons: Mapping[int, str]
+    net_spend: Decimal
+    exact: Fraction
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Award:
+    """The points granted: ``total`` = ``base`` + ``bonus``, split to ``lines``; ``exact`` is before rounding."""
+
+    total: int
+    base: int
+    bonus: int
+    exact: Fraction
+    lines: Sequence[int]
+
+
+@exactly
+def assess(purchase: PurchaseCompleted, program: Program) -> Assessment:
+    """Value a checked purchase; ``Poison`` if it is larger than any purchase can be."""
+    rules = rules_of(program)
+    nets = _nets(purchase, rules)
+    reasons = _reasons(purchase, nets, rules)
+    if reasons:
+        spend = sum((net for index, net in enumerate(nets) if index not in reasons), ZERO)
+    else:
+        spend = sum(nets, ZERO)
+    if spend < SPEND_MAX and purchase.exchange_rate is not None:
+        spend *= purchase.exchange_rate
+    if spend >= SPEND_MAX:
+        raise Poison("data.lines", "are worth 10^12 or more: no purchase is")
+    spent, unit = spend.as_integer_ratio()
+    exact = Fraction(spent * rules.rate.numerator, unit * rules.rate.denominator)
+    return Assessment(nets, reasons, spend, exact, _rounded(exact, rules))
+
+
+def award(assessment: Assessment, tier: TierInForce, program: Program) -> Award:
+    """Apply the tier's multiplier, round once, and split the whole number back to the lines."""
+    rules = rules_of(program)
+    exact, total = assessment.exact, assessment.base
+    if tier.multiplier != 1:
+        exact *= tier.multiplier
+        total = _rounded(exact, rules)
+    return Award(total, assessment.base, total - assessment.base, exact, _split(total, assessment))
+
+
+def _rounded(exact: Fraction, rules: Rules) -> int:
+    points = round_points(exact, rules.rounding)
+    if points > POINTS_MAX:
+        raise Poison("data.lines", "earn more than 10^15 points: no purchase does")
+    return points
+
+
+def _split(total: int, assessment: Assessment) -> Sequence[int]:
+    if not total:
+        return [0] * len(assessment.nets)
+    if not assessment.reasons:
+        return allocate(total, assessment.nets)
+    reasons = assessment.reasons
+    weights = [ZERO if index in reasons else net for index, net in enumerate(assessment.nets)]
+    return allocate(total, weights)
+
+
+def _nets(purchase: PurchaseCompleted, rules: Rules) -> list[Decimal]:
+    """Net of each line: what is paid for it after all discounts, without tax if the program says so."""
+    lines = purchase.lines
+    nets = [line.quantity * line.unit_price for line in lines]
+    discounts = [line.discount for line in lines]
+    if any(discounts):
+        nets = [net - discount for net, discount in zip(nets, discounts, strict=True)]
+    if purchase.order_discount:
+        shares = _shares(purchase.order_discount, purchase.currency, nets)
+        nets = [net - share for net, share in zip(nets, shares, strict=True)]
+    if rules.net_of_tax and purchase.prices_include_tax:
+        nets = [net - line.tax for net, line in zip(nets, lines, strict=True)]
+    return nets
+
+
+def _shares(discount: Decimal, currency: str, amounts: Sequence[Decimal]) -> list[Decimal]:
+    """Split the order discount over all lines, those that earn nothing included, in minor units."""
+    weights = [max(ZERO, amount) for amount in amounts]
+    if not any(weights):
+        return [ZERO] * len(amounts)
+    digits = currency_digits(currency)
+    return [
+        Decimal(share).scaleb(-digits)
+        for share in allocate(minor_units(discount, currency), weights)
+    ]
+
+
+def _reasons(purchase: PurchaseCompleted, nets: Sequence[Decimal], rules: Rules) -> dict[int, str]:
+    """Say of each line that earns nothing why, by index; most purchases have none and stop early."""
+    lines = purchase.lines
+    if purchase.is_test:
+        return dict.fromkeys(range(len(lines)), TEST)
+    if (
+        min(nets) > 0
+        and rules.skus.isdisjoint([line.sku for line in lines])
+        and rules.kinds.isdisjoint([line.kind for line in lines])
+        and rules.categories.isdisjoint([line.category for line in lines])
+    ):
+        return {}
+    found: dict[int, str] = {}
+    for index, (line, net) in enumerate(zip(lines, nets, strict=True)):
+        if reason := _reason(line, net, rules):
+            found[index] = reason
+    return found
+
+
+def _reason(line: Line, net: Decimal, rules: Rules) -> str:
+    if line.kind in rules.kinds:
+        return KIND + line.kind
+    if line.sku in rules.skus:
+        return SKU
+    if line.category in rules.categories:
+        return CATEGORY + line.category
+    return "" if net > 0 else NOT_POSITIVE

@@ -1,0 +1,285 @@
+"""Why these points, and why not more: what is stored with an entry, told in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from services.points.domain import wording
+from services.points.domain.earning import TEST
+from services.points.domain.packing import (
+    AWARD,
+    CORRECTION,
+    COUNTED_IDS,
+    PackedAward,
+    PackedCorrection,
+    decode,
+    fingerprint,
+    pack,
+    pack_correction,
+)
+from services.points.domain.wording import Sentence
+from shared.money import Rounding
+
+__all__ = ["Explanation", "fingerprint", "pack", "pack_correction", "unpack"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the calculation: the rule, its exact result, and both in words."""
+
+    rule: str
+    value: str
+    text: Sentence
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedLine:
+    """What one line gave; ``net`` in the purchase's currency, ``reason`` only where it earned nothing."""
+
+    line_id: str
+    sku: str
+    quantity: Decimal
+    net: Decimal
+    points: int
+    reason: str | None
+    text: Sentence | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFired:
+    """A rule that gave nothing, and the condition that failed."""
+
+    rule: str
+    condition: str
+    text: Sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the shop sent and the calculation began with."""
+
+    currency: str
+    exchange_rate: Decimal | None
+    order_discount: Decimal
+    prices_include_tax: bool
+    net_spend: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The whole story of an entry; ``points`` is what the entry changed, ``total`` what stood afterwards.
+
+    ``exact`` is the value before rounding, after the multiplier. A correction has neither lines nor inputs of
+    its own: those stand with the award it corrects.
+    """
+
+    kind: str
+    program: str
+    program_version: str
+    sentence: Sentence
+    steps: list[Step]
+    points: int
+    total: int
+    base: int | None
+    bonus: int | None
+    exact: str
+    rounding: Rounding
+    tier: str | None
+    multiplier: str
+    inputs: Inputs | None
+    lines: list[ExplainedLine]
+    not_fired: list[NotFired]
+
+
+def unpack(stored: bytes | str, names: Mapping[str, str] | None = None) -> Explanation:
+    """Tell an entry's story from its stored form; ``names`` turns tier ids into what customers read."""
+    packed = decode(stored)
+    if isinstance(packed, PackedAward):
+        return _award(packed, names or {})
+    return _correction(packed, names or {})
+
+
+def _award(packed: PackedAward, names: Mapping[str, str]) -> Explanation:
+    multiplier = Fraction(packed.multiplier)
+    return Explanation(
+        kind=AWARD,
+        program=packed.program,
+        program_version=packed.version,
+        sentence=_award_sentence(packed, names),
+        steps=_award_steps(packed, names),
+        points=packed.total,
+        total=packed.total,
+        base=packed.base,
+        bonus=packed.total - packed.base,
+        exact=wording.exact_text(Fraction(packed.exact) * multiplier),
+        rounding=packed.rounding,
+        tier=packed.tier,
+        multiplier=wording.exact_text(multiplier),
+        inputs=Inputs(
+            currency=packed.paid_in or packed.currency,
+            exchange_rate=packed.exchange_rate,
+            order_discount=packed.order_discount,
+            prices_include_tax=not packed.tax_on_top,
+            net_spend=packed.net_spend,
+        ),
+        lines=_lines(packed),
+        not_fired=[_not_fired(rule, names) for rule in packed.unfired],
+    )
+
+
+def _lines(packed: PackedAward) -> list[ExplainedLine]:
+    reasons = packed.reasons or {}
+    ids = packed.line_ids or COUNTED_IDS
+    columns = zip(ids, packed.skus, packed.quantities, packed.nets, packed.points, strict=False)
+    return [
+        ExplainedLine(
+            line_id=line_id,
+            sku=sku,
+            quantity=quantity,
+            net=net,
+            points=points,
+            reason=reasons.get(index),
+            text=wording.reason(reasons[index], sku) if index in reasons else None,
+        )
+        for index, (line_id, sku, quantity, net, points) in enumerate(columns)
+    ]
+
+
+def _award_sentence(packed: PackedAward, names: Mapping[str, str]) -> Sentence:
+    multiplier = Fraction(packed.multiplier)
+    if not Fraction(packed.exact):
+        if TEST in (packed.reasons or {}).values():
+            return Sentence("Keine Punkte: eine Testbestellung.", "No points: a test order.")
+        german = "Keine Punkte: keine Position des Einkaufs ist anrechenbar."
+        return Sentence(german, "No points: no line of the purchase is eligible.")
+    total, per = wording.points(packed.total), _points_per(packed)
+    spend = wording.money(packed.net_spend, packed.currency)
+    german, english = f"{total.de}: {per.de} auf {spend.de}", f"{total.en}: {per.en} on {spend.en}"
+    if multiplier != 1:
+        tier = wording.tier(_name(packed.tier, names), multiplier)
+        german, english = f"{german}, {tier.de}", f"{english}, {tier.en}"
+    if Fraction(packed.exact) * multiplier != packed.total:
+        rounded = wording.rounded(packed.rounding)
+        german, english = f"{german}, {rounded.de}", f"{english}, {rounded.en}"
+    return Sentence(f"{german}.", f"{english}.")
+
+
+def _award_steps(packed: PackedAward, names: Mapping[str, str]) -> list[Step]:
+    base, multiplier = Fraction(packed.exact), Fraction(packed.multiplier)
+    exact, per = wording.number(base), _points_per(packed)
+    steps = _spend_steps(packed)
+    text = Sentence(f"{per.de}: {exact.de}", f"{per.en}: {exact.en}")
+    steps.append(Step("base", wording.exact_text(base), text))
+    tier, exact = (
+        wording.tier(_name(packed.tier, names), multiplier),
+        wording.number(base * multiplier),
+    )
+    text = Sentence(f"{tier.de}: {exact.de}", f"{tier.en}: {exact.en}")
+    steps.append(Step("tier", wording.exact_text(base * multiplier), text))
+    steps.append(_rounding_step(packed.rounding, packed.total))
+    basic, bonus = wording.points(packed.base), wording.points(packed.total - packed.base)
+    text = Sentence(
+        f"{basic.de} und {bonus.de} Stufenbonus", f"{basic.en} and {bonus.en} tier bonus"
+    )
+    steps.append(Step("bonus", str(packed.total - packed.base), text))
+    return steps
+
+
+def _spend_steps(packed: PackedAward) -> list[Step]:
+    steps = []
+    paid_in = packed.paid_in or packed.currency
+    if packed.order_discount:
+        discount = wording.money(packed.order_discount, paid_in)
+        text = Sentence(
+            f"{discount.de} Rabatt auf die Bestellung, nach Beträgen auf alle Positionen verteilt",
+            f"{discount.en} off the order, split to all lines by amount",
+        )
+        steps.append(Step("order_discount", str(packed.order_discount), text))
+    reasons = packed.reasons or {}
+    net = sum((net for index, net in enumerate(packed.nets) if index not in reasons), Decimal(0))
+    counted, of = len(packed.nets) - len(reasons), len(packed.nets)
+    spend = wording.money(net, paid_in)
+    after_tax = packed.net_of_tax and not packed.tax_on_top
+    german = f"{counted} von {of} Positionen anrechenbar: {spend.de}"
+    english = f"{counted} of {of} lines eligible: {spend.en}"
+    text = Sentence(german + " ohne Steuer", english + " without tax")
+    steps.append(Step("net", str(net), text if after_tax else Sentence(german, english)))
+    if packed.exchange_rate is not None:
+        rate = wording.number(packed.exchange_rate)
+        spend = wording.money(packed.net_spend, packed.currency)
+        text = Sentence(f"zum Kurs {rate.de}: {spend.de}", f"at a rate of {rate.en}: {spend.en}")
+        steps.append(Step("exchange_rate", str(packed.net_spend), text))
+    return steps
+
+
+def _correction(packed: PackedCorrection, names: Mapping[str, str]) -> Explanation:
+    base, multiplier = Fraction(packed.exact), Fraction(packed.multiplier)
+    before = wording.tier(_name(packed.tier_before, names), Fraction(packed.multiplier_before))
+    after = wording.tier(_name(packed.tier, names), multiplier)
+    delta = packed.total - packed.total_before
+    change, exact = wording.points(delta, signed=True), wording.number(base * multiplier)
+    old, new = wording.points(packed.total_before), wording.points(packed.total)
+    sentence = Sentence(
+        f"{change.de}: für diesen Einkauf gilt {after.de} statt {before.de};"
+        f" {new.de} statt {old.de}.",
+        f"{change.en}: this purchase earns with {after.en}, not with {before.en};"
+        f" {new.en} instead of {old.en}.",
+    )
+    text = Sentence(f"{after.de}: {exact.de}", f"{after.en}: {exact.en}")
+    booked = Sentence(f"bisher {old.de}, also {change.de}", f"so far {old.en}, hence {change.en}")
+    return Explanation(
+        kind=CORRECTION,
+        program=packed.program,
+        program_version=packed.version,
+        sentence=sentence,
+        steps=[
+            Step("tier", wording.exact_text(base * multiplier), text),
+            _rounding_step(packed.rounding, packed.total),
+            Step("difference", str(delta), booked),
+        ],
+        points=delta,
+        total=packed.total,
+        base=None,
+        bonus=None,
+        exact=wording.exact_text(base * multiplier),
+        rounding=packed.rounding,
+        tier=packed.tier,
+        multiplier=wording.exact_text(multiplier),
+        inputs=None,
+        lines=[],
+        not_fired=[],
+    )
+
+
+def _rounding_step(mode: Rounding, total: int) -> Step:
+    rounded, points = wording.rounded(mode), wording.points(total)
+    text = Sentence(f"einmal {rounded.de}: {points.de}", f"once {rounded.en}: {points.en}")
+    return Step("rounding", str(total), text)
+
+
+def _points_per(packed: PackedAward) -> Sentence:
+    count, per = packed.points_per
+    points, amount = wording.points(int(count)), wording.money(Decimal(per), packed.currency)
+    return Sentence(f"{points.de} je {amount.de}", f"{points.en} per {amount.en}")
+
+
+def _not_fired(rule: list[str], names: Mapping[str, str]) -> NotFired:
+    if rule[0] == "tier":
+        level = wording.tier(_name(rule[1], names), Fraction(rule[2]))
+        text = Sentence(
+            f"{level.de} galt vor dem Einkauf nicht",
+            f"{level.en} was not in force before the purchase",
+        )
+        return NotFired(f"tier:{rule[1]}", "in_force_before_purchase", text)
+    if rule[1] == TEST:
+        text = Sentence("Testbestellungen bringen keine Punkte", "test orders earn no points")
+        return NotFired(rule[0], "not_a_test_order", text)
+    text = Sentence("keine Position ist anrechenbar", "no line is eligible")
+    return NotFired(rule[0], "an_eligible_line", text)
+
+
+def _name(tier: str | None, names: Mapping[str, str]) -> str | None:
+    return None if tier is None else names.get(tier, tier)

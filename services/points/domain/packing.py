@@ -1,0 +1,250 @@
+"""The short form of an explanation, as it is stored with each entry, and the fingerprint of a purchase.
+
+An explanation is written once for every purchase and read for few of them: writing is one encode of columns,
+about 20 bytes a line, and whatever words can be derived from is left to the reading side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import blake2b
+
+import msgspec
+
+from services.points.domain.bonus import TierInForce
+from services.points.domain.earning import TEST, Assessment, Award
+from services.points.domain.exact import ZERO, exactly
+from services.points.domain.rules import Rules, rules_of
+from services.points.domain.validation import LINES_MAX
+from shared.contracts.purchases import PurchaseCompleted
+from shared.money import Rounding
+from shared.program.model import Program
+
+AWARD = "award"
+CORRECTION = "correction"
+
+# A line id that only counts (1, 2, 3 …) says nothing that its place does not say, and is left out.
+COUNTED_IDS = tuple(str(number) for number in range(1, LINES_MAX + 1))
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# Numbers rather than strings: two bytes less each, and read back as the same exact decimals.
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class PackedAward(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag=AWARD,
+    rename={
+        "program": "p",
+        "version": "v",
+        "currency": "c",
+        "points_per": "b",
+        "rounding": "m",
+        "skus": "s",
+        "quantities": "q",
+        "nets": "n",
+        "points": "e",
+        "net_spend": "w",
+        "exact": "x",
+        "base": "g",
+        "total": "t",
+        "paid_in": "pc",
+        "exchange_rate": "r",
+        "order_discount": "d",
+        "net_of_tax": "nt",
+        "tax_on_top": "tt",
+        "line_ids": "i",
+        "reasons": "z",
+        "tier": "l",
+        "multiplier": "f",
+        "unfired": "u",
+    },
+):
+    """An award, its lines as columns; ``exact`` and ``multiplier`` are fractions (``1123/25``)."""
+
+    program: str
+    version: str
+    currency: str
+    points_per: Sequence[Decimal | int]
+    rounding: Rounding
+    skus: Sequence[str]
+    quantities: Sequence[Decimal]
+    nets: Sequence[Decimal]
+    points: Sequence[int]
+    net_spend: Decimal
+    exact: str
+    base: int
+    total: int
+    paid_in: str | None = None
+    exchange_rate: Decimal | None = None
+    order_discount: Decimal = ZERO
+    net_of_tax: bool = False
+    tax_on_top: bool = False
+    line_ids: Sequence[str] | None = None
+    reasons: Mapping[int, str] | None = None
+    tier: str | None = None
+    multiplier: str = "1"
+    unfired: list[list[str]] = []
+
+
+class PackedCorrection(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag=CORRECTION,
+    rename={
+        "program": "p",
+        "version": "v",
+        "rounding": "m",
+        "exact": "x",
+        "tier": "l",
+        "multiplier": "f",
+        "total": "t",
+        "tier_before": "l0",
+        "multiplier_before": "f0",
+        "total_before": "t0",
+    },
+):
+    """A correction of an award by a tier that became known later."""
+
+    program: str
+    version: str
+    rounding: Rounding
+    exact: str
+    total: int
+    total_before: int
+    tier: str | None = None
+    multiplier: str = "1"
+    tier_before: str | None = None
+    multiplier_before: str = "1"
+
+
+Packed = PackedAward | PackedCorrection
+decode = msgspec.json.Decoder(Packed).decode
+
+
+def pack(
+    purchase: PurchaseCompleted,
+    assessment: Assessment,
+    award: Award,
+    tier: TierInForce,
+    program: Program,
+) -> bytes:
+    """Write down how an award came about, as JSON to be stored with its entry."""
+    rules = rules_of(program)
+    lines = purchase.lines
+    line_ids = [line.line_id for line in lines]
+    foreign = purchase.currency != rules.currency
+    return _encode(
+        PackedAward(
+            program=rules.id,
+            version=rules.version,
+            currency=rules.currency,
+            points_per=rules.points_per,
+            rounding=rules.rounding,
+            skus=[line.sku for line in lines],
+            quantities=[line.quantity for line in lines],
+            nets=assessment.nets,
+            points=award.lines,
+            net_spend=assessment.net_spend,
+            exact=str(assessment.exact),
+            base=award.base,
+            total=award.total,
+            paid_in=purchase.currency if foreign else None,
+            exchange_rate=purchase.exchange_rate if foreign else None,
+            order_discount=purchase.order_discount or ZERO,
+            net_of_tax=rules.net_of_tax,
+            tax_on_top=not purchase.prices_include_tax,
+            line_ids=None if tuple(line_ids) == COUNTED_IDS[: len(line_ids)] else line_ids,
+            reasons=assessment.reasons or None,
+            tier=tier.id,
+            multiplier=str(tier.multiplier),
+            unfired=_unfired(assessment, tier, rules),
+        )
+    )
+
+
+def pack_correction(
+    exact: Fraction,
+    before: tuple[TierInForce, int],
+    after: tuple[TierInForce, int],
+    program: Program,
+) -> bytes:
+    """Write down why an award was corrected: tier and total as they were and as they are now."""
+    rules = rules_of(program)
+    (tier_before, total_before), (tier, total) = before, after
+    return _encode(
+        PackedCorrection(
+            program=rules.id,
+            version=rules.version,
+            rounding=rules.rounding,
+            exact=str(exact),
+            total=total,
+            total_before=total_before,
+            tier=tier.id,
+            multiplier=str(tier.multiplier),
+            tier_before=tier_before.id,
+            multiplier_before=str(tier_before.multiplier),
+        )
+    )
+
+
+@exactly
+def fingerprint(purchase: PurchaseCompleted) -> int:
+    """Hash what decides a purchase's points to a signed 64-bit number.
+
+    Equal values have the equal fingerprint however they were written (``6``, ``"6.0"``, another zone's clock);
+    what decides nothing, such as names or metadata, may differ.
+    """
+    lines = purchase.lines
+    content = (
+        purchase.order_id,
+        purchase.customer_id,
+        (purchase.occurred_at - _EPOCH) // _MICROSECOND,
+        purchase.currency,
+        None if purchase.exchange_rate is None else purchase.exchange_rate.normalize(),
+        purchase.prices_include_tax,
+        purchase.is_test,
+        _plain([purchase.order_discount]),
+        [line.line_id for line in lines],
+        [line.sku for line in lines],
+        [line.kind for line in lines],
+        [line.category for line in lines],
+        _plain([line.quantity for line in lines]),
+        _plain([line.unit_price for line in lines]),
+        _plain([line.discount for line in lines]),
+        _plain([line.tax for line in lines]),
+    )
+    digest = blake2b(_encode(content), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _plain(values: list[Decimal]) -> list[Decimal] | None:
+    """Bring equal values to one form; a column of zeros is none at all."""
+    if not any(values):
+        return None
+    return [value.normalize() if value else ZERO for value in values]
+
+
+def _unfired(assessment: Assessment, tier: TierInForce, rules: Rules) -> list[list[str]]:
+    """Name the rules that could have given more, each with the condition that failed."""
+    key = (tier.id, tier.multiplier.numerator, tier.multiplier.denominator)
+    found = rules.unfired.get(key)
+    if found is None:
+        found = [
+            ["tier", level.id, str(level.multiplier)]
+            for level in rules.levels
+            if level.multiplier > tier.multiplier
+        ]
+        rules.unfired[key] = found
+    if assessment.exact:
+        return found
+    return [["base", TEST if assessment.reasons.get(0) == TEST else "no_eligible_line"], *found]
