@@ -27,7 +27,7 @@ EXACT = Context(
 _NO_CURRENCY = "XXX"
 
 
-class UnknownCurrency(ValueError):  # noqa: N818 - reads as the refusal it is
+class UnknownCurrency(ValueError):
     """A code that ISO 4217 does not know."""
 
 

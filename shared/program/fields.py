@@ -9,6 +9,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Any, TypeAlias, get_args
+from unicodedata import category
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, PlainValidator
@@ -22,6 +23,8 @@ TEXT_CHARS_MAX = 200
 COUNT_MAX = 1_000_000_000
 WHOLE_DIGITS_MAX = 15
 FRACTION_DIGITS_MAX = 10
+MULTIPLIER_MAX = 1000
+PERIOD_YEARS_MAX = 100
 SHOWN_CHARS_MAX = 40
 
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{ID_CHARS_MAX - 1}}}")
@@ -31,6 +34,8 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?", re.ASCII)
 _CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 _ZONE = re.compile(r"(?!posix/|right/)[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*")
+# Controls (NUL and line ends among them), halves of characters, line and paragraph separators.
+_NOT_IN_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
 
 
@@ -87,7 +92,7 @@ def _checked_text(value: str) -> str:
         raise refuse("is empty", "a text")
     if len(value) > TEXT_CHARS_MAX:
         raise refuse(f"has {len(value)} characters", f"at most {TEXT_CHARS_MAX} characters")
-    if not value.isprintable():
+    if any(category(char) in _NOT_IN_TEXT for char in value):
         raise refuse(f"has unprintable characters: {shown(value)}", "printable characters")
     return value
 
@@ -136,7 +141,7 @@ def as_not_negative(value: Any) -> Decimal:
     number = as_decimal(value)
     if number < 0:
         raise refuse(f"{shown(value)} is below 0", "0 or more")
-    return number
+    return number or Decimal(0)  # also for -0
 
 
 def as_percent(value: Any) -> Decimal:
@@ -149,20 +154,28 @@ def as_percent(value: Any) -> Decimal:
 
 def as_multiplier(value: Any) -> Fraction:
     """Read a multiplier as an exact fraction."""
-    return Fraction(as_positive(value))
+    number = as_positive(value)
+    if number > MULTIPLIER_MAX:
+        raise refuse(f"{shown(value)} is out of bounds", f"above 0, at most {MULTIPLIER_MAX}")
+    return Fraction(number)
 
 
 def as_period(value: Any) -> Period:
     """Read an ISO 8601 period."""
-    if isinstance(value, str):
-        try:
-            return Period.parse(value)
-        except ValueError:
-            pass
-    raise refuse(
-        f"must be an ISO 8601 period, not {shown(value)}",
-        "such as P12M (months), P30D (days), P2W (weeks), P1Y (years), PT15M (minutes)",
-    )
+    allowed = "such as P12M (months), P30D (days), P2W (weeks), P1Y (years), PT15M (minutes)"
+    if not isinstance(value, str):
+        raise refuse(f"must be an ISO 8601 period, not {shown(value)}", allowed)
+    try:
+        period = Period.parse(value)
+    except ValueError:
+        message = f"must be an ISO 8601 period, not {shown(value)}"
+        raise refuse(message, allowed) from None
+    # Longer ones would run out of the calendar in the middle of a purchase.
+    days = period.years * 366 + period.months * 31 + period.days
+    seconds = (days * 24 + period.hours) * 3600 + period.minutes * 60 + period.seconds
+    if seconds > PERIOD_YEARS_MAX * 366 * 24 * 3600:
+        raise refuse(f"{shown(value)} is too long", f"at most {PERIOD_YEARS_MAX} years")
+    return period
 
 
 def as_days(value: Any) -> Period:

@@ -61,7 +61,9 @@ def _validate(tree: Tree) -> tuple[Program | None, list[Finding]]:
 
 
 def _finding(detail: ErrorDetails) -> Finding:
-    path = tuple(step for step in detail["loc"] if step != "[key]")
+    path = detail["loc"]
+    if path[-1:] == ("[key]",):  # pydantic's mark for "the key itself"
+        path = path[:-1]
     context = detail.get("ctx", {})
     match detail["type"]:
         case "mistake":

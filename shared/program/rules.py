@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.clock import local_instant, local_midnight
 from shared.money import UnknownCurrency, currency_digits, minor_units
-from shared.program.fields import as_decimal, as_moment, as_timezone, did_you_mean, shown
+from shared.program.fields import Number, as_decimal, as_moment, as_timezone, did_you_mean, shown
 from shared.program.mistakes import Finding, Path
 
 T = TypeVar("T")
@@ -59,7 +59,17 @@ class Raw:
 def check(data: Any) -> Findings:
     """Find all mistakes that no single field shows."""
     raw = Raw(data)
-    for rule in (_expiry, _window, _levels, _campaigns, _activities, _rewards, _vouchers, _money):
+    for rule in (
+        _shops,
+        _expiry,
+        _window,
+        _levels,
+        _campaigns,
+        _activities,
+        _rewards,
+        _vouchers,
+        _money,
+    ):
         yield from rule(raw)
 
 
@@ -83,6 +93,13 @@ def not_yet(data: Any) -> Findings:
     for path in parts:
         if raw.at(*path):
             yield Finding(path, "is not supported yet", "leave it out")
+
+
+def _shops(raw: Raw) -> Findings:
+    if "shops" in raw.mapping() and raw.at("shops") in (None, []):
+        yield Finding(
+            ("shops",), "is empty", "at least one; without this line, any shop takes part"
+        )
 
 
 def _expiry(raw: Raw) -> Findings:
@@ -234,7 +251,7 @@ def _unique(raw: Raw, at: Path, key: str) -> Findings:
 def _known(raw: Raw, place: Path, part: str) -> Findings:
     """Check a reference to a voucher or a level."""
     value = raw.at(*place)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or isinstance(value, Number):
         return
     if part == "vouchers":
         known, kind = list(raw.mapping("vouchers")), "voucher"

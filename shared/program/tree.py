@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
@@ -51,8 +52,11 @@ class Tree:
 def read(text: str) -> Tree:
     """Read YAML 1.2 text; what is wrong with the YAML itself is in the tree's mistakes."""
     tree = Tree()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = NESTING_MAX
+    yaml.composer.warn_double_anchors = False  # the walk refuses every anchor, with its line
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
     except MarkedYAMLError as error:
         tree.mistakes.append(_syntax_mistake(error))
         return tree
@@ -62,9 +66,6 @@ def read(text: str) -> Tree:
         return tree
     except (YAMLError, ValueError) as error:
         tree.mistakes.append(Mistake(1, 1, "", f"is not readable YAML: {error}"))
-        return tree
-    except RecursionError:
-        tree.mistakes.append(Mistake(1, 1, "", "is nested too deeply", f"{NESTING_MAX} levels"))
         return tree
     if root is not None:
         _Walk(tree).node(root, ())
@@ -90,9 +91,6 @@ class _Walk:
             if id(node) in self.seen:
                 return None
         self.seen.add(id(node))
-        if len(path) > NESTING_MAX:
-            self._refuse(node, path, "is nested too deeply", f"{NESTING_MAX} levels")
-            return None
         if str(node.tag) not in _TAGS:
             self._refuse(node, path, f"the tag {shown(str(node.tag))} is not used here")
         if isinstance(node, MappingNode):
@@ -144,6 +142,8 @@ def _line_of(text: str, position: int) -> tuple[int, int]:
 
 def _syntax_mistake(error: MarkedYAMLError) -> Mistake:
     mark = error.problem_mark or error.context_mark
-    said = ", ".join(part for part in (error.context, error.problem) if part)
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if isinstance(error, MaxDepthExceededError):
+        return Mistake(line, column, "", "is nested too deeply", f"at most {NESTING_MAX} levels")
+    said = ", ".join(part for part in (error.context, error.problem) if part)
     return Mistake(line, column, "", f"is not YAML: {said}")
