@@ -19,11 +19,9 @@ def open_bytes(name: str) -> BinaryIO:
     Raises UsageError if there is no such file or it must not be read.
     """
     try:
-        if name == "-":
-            # A reader of our own: a thread that still waits in sys.stdin's would spoil the exit.
-            raw = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-        else:
-            raw = Path(name).open("rb")  # noqa: SIM115
+        # For stdin a reader of our own: a thread that still waits in sys.stdin's would spoil the exit.
+        source = sys.stdin.fileno() if name == "-" else Path(name)
+        raw = open(source, "rb", closefd=name != "-")  # noqa: SIM115
         zipped = raw.peek(2)[:2] == GZIP_MAGIC
     except OSError as error:
         why = (error.strerror or "cannot be opened").lower()

@@ -44,6 +44,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     tiers.RETAINED: tiers.TierChanged,
     tiers.DOWNGRADED: tiers.TierChanged,
     rewards.VOUCHER_ISSUED: rewards.VoucherChanged,
+    rewards.VOUCHER_EXPIRED: rewards.VoucherChanged,
     rewards.VOUCHER_REVOKED: rewards.VoucherChanged,
     rewards.VOUCHER_REINSTATED: rewards.VoucherChanged,
 }
@@ -77,5 +78,5 @@ TOPIC_OF: dict[str, str] = {
 CONSUMES: dict[str, tuple[str, ...]] = {
     "points": (purchases.TOPIC, tiers.TOPIC),
     "tiers": (points.TOPIC,),
-    "rewards": (tiers.TOPIC,),
+    "rewards": (tiers.TOPIC, points.TOPIC),
 }

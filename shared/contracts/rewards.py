@@ -9,6 +9,7 @@ import msgspec
 
 TOPIC = "treue.rewards"
 VOUCHER_ISSUED = "treue.voucher.issued.v1"
+VOUCHER_EXPIRED = "treue.voucher.expired.v1"
 VOUCHER_REVOKED = "treue.voucher.revoked.v1"
 VOUCHER_REINSTATED = "treue.voucher.reinstated.v1"
 
@@ -23,7 +24,13 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class VoucherChanged(msgspec.Struct, frozen=True):
-    """A voucher was issued, revoked, reinstated, or re-dated because its cause moved (``issued`` again)."""
+    """A voucher was issued, has expired, was revoked or reinstated; re-dated ones are ``issued`` again.
+
+    ``voucher`` names its definition; ``value`` is per cent or money in ``currency``, as a decimal string.
+    ``revision`` is that of the customer's way through the levels: of two events of one voucher the higher
+    tells how it stands, and of equal ones ``expired`` does. Whether it counts at an instant is told by
+    ``expires_at`` (exclusive) alone; the event ``expired`` comes some time after it.
+    """
 
     customer_id: str
     voucher_id: str

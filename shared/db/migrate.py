@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from shared.db.pool import CONNECT_SECONDS_MAX
+from shared.db.types import Connection, Pool
 from shared.errors import UsageError
 
 COMMON = Path(__file__).parent / "migrations"
@@ -34,6 +35,7 @@ async def apply(dsn: str, folder: Path) -> list[str]:
 
     Raises:
         UsageError: a migration that was applied before has been changed since.
+
     """
     connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX)
     try:
@@ -53,9 +55,7 @@ async def apply(dsn: str, folder: Path) -> list[str]:
         await connection.close()
 
 
-async def _apply_one(
-    connection: asyncpg.Connection[asyncpg.Record], file: Path, applied: str | None
-) -> bool:
+async def _apply_one(connection: Connection, file: Path, applied: str | None) -> bool:
     text = file.read_text(encoding="utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()
     if applied == digest:
@@ -74,8 +74,10 @@ async def _apply_one(
     return True
 
 
-async def is_current(pool: asyncpg.Pool[asyncpg.Record], folder: Path) -> bool:
+async def is_current(pool: Pool, folder: Path) -> bool:
     """Whether the database has the newest migration of this code."""
     name = newest(COMMON, folder)
-    found = await pool.fetchval("SELECT true FROM schema_migrations WHERE name = $1", name, timeout=2)
+    found = await pool.fetchval(
+        "SELECT true FROM schema_migrations WHERE name = $1", name, timeout=2
+    )
     return bool(found)

@@ -7,6 +7,8 @@ from typing import Any
 
 import asyncpg
 
+from shared.db.types import Pool
+
 CONNECT_SECONDS_MAX = 5.0
 STATEMENT_SECONDS_MAX = 60.0
 
@@ -33,7 +35,7 @@ TRANSIENT: tuple[type[BaseException], ...] = (
 )
 
 
-async def create(dsn: str, *, name: str, size: int, **options: Any) -> asyncpg.Pool[asyncpg.Record]:
+async def create(dsn: str, *, name: str, size: int, **options: Any) -> Pool:
     """A pool that opens connections when they are needed: PostgreSQL may still be away when we start.
 
     ``name`` shows up in ``pg_stat_activity``; ``size`` is the most connections it opens.

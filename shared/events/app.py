@@ -89,9 +89,9 @@ class App(faust.App):  # type: ignore[misc]
         lanes = Lanes(self)
         for name in topics:
             topic = self.topic(name, schema=Batch(), value_serializer="raw", key_serializer="raw")
-            self.agent(topic, name=f"{self.conf.id}-{name}", supervisor_strategy=CrashingSupervisor)(
-                lanes.agent
-            )
+            self.agent(
+                topic, name=f"{self.conf.id}-{name}", supervisor_strategy=CrashingSupervisor
+            )(lanes.agent)
 
 
 class Lanes:

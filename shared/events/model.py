@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from shared.contracts.envelope import Outgoing
+from shared.db.types import Connection
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder(decimal_format="string").encode
@@ -75,7 +75,7 @@ class Work:
     A handler may be called again with the same events after a rollback, so it keeps nothing outside.
     """
 
-    conn: asyncpg.Connection[asyncpg.Record]
+    conn: Connection
     now: datetime
     source: str
     messages: list[Message] = field(default_factory=list)

@@ -16,6 +16,7 @@ from aiokafka.partitioner import murmur2
 
 from shared.db import statements
 from shared.db.pool import CONNECT_SECONDS_MAX, TRANSIENT
+from shared.db.types import Connection
 from shared.events import kafka
 from shared.events.dead_letters import unpack_headers
 from shared.events.health import Health
@@ -105,9 +106,7 @@ class Relay:
         finally:
             conn.terminate()
 
-    async def _pump(
-        self, conn: asyncpg.Connection[asyncpg.Record], producer: AIOKafkaProducer
-    ) -> None:
+    async def _pump(self, conn: Connection, producer: AIOKafkaProducer) -> None:
         while not self._stopping:
             self._wake.clear()
             rows = await conn.fetch(sql.pending, ROWS_MAX)

@@ -18,6 +18,7 @@ from shared import clock
 from shared.contracts.catalogue import DEAD_LETTERS
 from shared.db import statements
 from shared.db.pool import TRANSIENT
+from shared.db.types import Connection, Pool
 from shared.errors import Poison
 from shared.events import dead_letters
 from shared.events.decode import Decoder
@@ -63,7 +64,7 @@ class Runner:
         service: str,
         routes: Sequence[Route],
         ignored: Iterable[str],
-        pool: asyncpg.Pool[asyncpg.Record],
+        pool: Pool,
         health: Health,
         metrics: StreamMetrics,
         committed: Callable[[], None],
@@ -175,9 +176,7 @@ class Runner:
         self._metrics.batch_rows.observe(len(fresh))
         self._count(fresh)
 
-    async def _skip_done(
-        self, conn: asyncpg.Connection[asyncpg.Record], items: Sequence[Item]
-    ) -> Sequence[Item]:
+    async def _skip_done(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
         """Lock the positions and leave out what was committed before: a replay, or another owner was quicker."""
         partitions = sorted({item.partition for item in items})
         rows = await conn.fetch(

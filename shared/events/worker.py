@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import faust
 import mode.loop
 import structlog
@@ -20,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from shared.db import pool as database
 from shared.db import statements
 from shared.db.pool import TRANSIENT
+from shared.db.types import Pool
 from shared.events import kafka
 from shared.events.app import App
 from shared.events.health import Health
@@ -35,7 +35,7 @@ POOL_SIZE = 4
 WATCH_SECONDS = 1.0
 JOB_RETRY_SECONDS = 5.0
 
-Job = Callable[[asyncpg.Pool[asyncpg.Record], Callable[[], None]], Awaitable[None]]
+Job = Callable[[Pool, Callable[[], None]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,13 @@ class Worker:
         self.registry = CollectorRegistry()
         self.metrics = StreamMetrics(self.registry)
         self.health = Health("postgres", "kafka")
-        self.app = App(f"treue-{spec.service}", bootstrap=spec.bootstrap, client_id=f"treue-{spec.service}")
+        self.app = App(
+            f"treue-{spec.service}", bootstrap=spec.bootstrap, client_id=f"treue-{spec.service}"
+        )
         self.app.before, self.app.after = self._before, self._after
         self.app.consume(tuple(sorted({route.topic for route in spec.routes})))
         self._tasks: list[asyncio.Task[None]] = []
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pool: Pool | None = None
         self._web: web.AppRunner | None = None
 
     def run(self) -> None:
@@ -83,7 +85,9 @@ class Worker:
     async def _before(self) -> None:
         spec = self.spec
         await self._serve()
-        self._pool = await database.create(spec.dsn, name=f"treue-{spec.service}-worker", size=POOL_SIZE)
+        self._pool = await database.create(
+            spec.dsn, name=f"treue-{spec.service}-worker", size=POOL_SIZE
+        )
         relay = Relay(
             dsn=spec.dsn,
             bootstrap=spec.bootstrap,
@@ -177,7 +181,9 @@ class Worker:
         await web.TCPSite(self._web, self.spec.host, self.spec.port).start()
 
     async def _livez(self, _: web.Request) -> web.Response:
-        return web.json_response({"live": not self.app.crashed}, status=503 if self.app.crashed else 200)
+        return web.json_response(
+            {"live": not self.app.crashed}, status=503 if self.app.crashed else 200
+        )
 
     async def _readyz(self, _: web.Request) -> web.Response:
         assigned = bool(self.app.runner) and not self.app.rebalancing and self.app.assigned()
@@ -195,5 +201,9 @@ def run(spec: WorkerSpec) -> None:
     mode.loop.use("uvloop")
     began = time.perf_counter()
     worker = Worker(spec)
-    log.info("worker starts", service=spec.service, prepared_seconds=round(time.perf_counter() - began, 2))
+    log.info(
+        "worker starts",
+        service=spec.service,
+        prepared_seconds=round(time.perf_counter() - began, 2),
+    )
     worker.run()

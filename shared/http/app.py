@@ -66,12 +66,13 @@ def create_app(
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.state.keys, app.state.metrics = keys, metrics
+    app.state.keys, app.state.metrics, app.state.pool = keys, metrics, None
+    _watch_pool(app, metrics)
     for name, value in (state or {}).items():
         setattr(app.state, name, value)
     # Their routes as they are and not include_router: that would match each request twice.
     app.router.routes = [
-        *operational_routes(metrics, readiness),
+        *_operational_routes(metrics, readiness),
         Route("/openapi.json", _openapi),
         Route("/docs", _docs),
         *(route for part in routers for route in part.routes),
@@ -103,8 +104,8 @@ def scopes_of(route: APIRoute) -> set[str]:
     return walk(route.dependant)
 
 
-def operational_routes(metrics: Metrics, checks: Mapping[str, Check]) -> list[Route]:
-    """/livez, /readyz and /metrics; a worker serves these alone."""
+def _operational_routes(metrics: Metrics, checks: Mapping[str, Check]) -> list[Route]:
+    """/livez, /readyz and /metrics."""
     readiness = Readiness(checks)
 
     async def livez(_: Request) -> Response:
@@ -122,6 +123,19 @@ def operational_routes(metrics: Metrics, checks: Mapping[str, Check]) -> list[Ro
         Route("/readyz", readyz),
         Route("/metrics", show_metrics),
     ]
+
+
+def _watch_pool(app: FastAPI, metrics: Metrics) -> None:
+    gauge = metrics.gauge("treue_pool_connections", "Connections to PostgreSQL.", ("state",))
+
+    def idle() -> int:
+        return app.state.pool.get_idle_size() if app.state.pool else 0
+
+    def used() -> int:
+        return app.state.pool.get_size() - idle() if app.state.pool else 0
+
+    gauge.labels("idle").set_function(idle)
+    gauge.labels("used").set_function(used)
 
 
 async def _openapi(request: Request) -> Response:

@@ -19,7 +19,7 @@ CACHE_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class NotReady(TreueError):  # noqa: N818 - a state, not a mistake
+class NotReady(TreueError):
     """A component is away; the text is shown to everybody and names no address or secret."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -20,8 +21,10 @@ CURSOR_CHARS_MAX = 1000
 
 T = TypeVar("T")
 K = TypeVar("K")
+P = TypeVar("P", bound="Page[Any]")
 
 BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 Limit = Annotated[
     int, Query(ge=1, le=LIMIT_MAX, description="How many at most.", examples=[LIMIT_DEFAULT])
@@ -60,20 +63,18 @@ class Cursor(Generic[K]):
         try:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
             version, name, key = self._decoder.decode(raw)
+            if b"\\u0000" in raw:
+                raise _invalid()
         except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
             raise _invalid() from error
         if version != VERSION or name != self._name:
             raise _invalid()
         return key
 
-    def page(self, rows: Sequence[Any], limit: int, key: K | None) -> dict[str, Any]:
-        """The frame around at most ``limit`` of ``rows``, of which one more was asked for.
-
-        ``key`` is the sort key of the last row shown, None when there is none.
-        """
-        more = len(rows) > limit
-        cursor = self.encode(key) if more and key is not None else None
-        return {"data": list(rows[:limit]), "next_cursor": cursor, "has_more": more}
+    def page(self, kind: type[P], data: Sequence[Any], last: K | None, *, more: bool) -> P:
+        """One page: ``last`` is the sort key of its last row, ``more`` whether rows follow it."""
+        following = self.encode(last) if more and last is not None else None
+        return kind(data=list(data), next_cursor=following, has_more=more)
 
 
 def _invalid() -> Problem:

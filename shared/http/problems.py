@@ -75,7 +75,7 @@ def define(name: str, status: int, title: str, help_text: str) -> str:
 
 
 @dataclass(slots=True)
-class Problem(TreueError):  # noqa: N818 - RFC 9457 calls it so
+class Problem(TreueError):
     """An answer other than success; raise it anywhere below a route."""
 
     code: str
@@ -97,6 +97,11 @@ class DatabaseUnavailable(Problem):
             "The database does not answer at the moment. Try again shortly.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
+
+
+def customer_not_found(customer_id: str) -> Problem:
+    """Nobody by this id is known to the service asked."""
+    return Problem("customer-not-found", f"There is no customer {customer_id!r} here.")
 
 
 def body(problem: Problem, instance: str, request_id: str) -> dict[str, Any]:

@@ -1,13 +1,10 @@
-"""Serving an app: uvicorn on uvloop in its own process, or beside a worker's own loop."""
+"""Serving an app: uvicorn on uvloop, one process, ended by SIGTERM with 0."""
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -45,27 +42,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return listener
-
-
-@asynccontextmanager
-async def beside(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
-    """Serve in the running loop while the block runs: a worker's health and metrics."""
-    server = _Quiet(_config(app))
-    task = asyncio.create_task(server.serve(sockets=[listen(host, port)]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-class _Quiet(uvicorn.Server):
-    """A server that leaves the process's signals to whoever owns the process."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Take none."""
-        yield
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:

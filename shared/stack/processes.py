@@ -152,6 +152,22 @@ def end(processes: Iterable[Found], how: signal.Signals, seconds: float) -> list
     return left
 
 
+def sweep(stack_dir: Path, recorded: Iterable[Found] = ()) -> list[Found]:
+    """End every process of the stack but this one: consumers, readers, then servers. Returns the rest."""
+    left: list[Found] = []
+    remaining = find(stack_dir, recorded)
+    for suffix, patience in (("-worker", 5.0), ("-api", 5.0), ("", 8.0)):
+        group = [one for one in remaining if one.name.endswith(suffix)]
+        remaining = [one for one in remaining if one not in group]
+        servers = [one for one in group if one.name.startswith("postgres")]
+        for one in servers:
+            # Fast shutdown: on SIGTERM the server would wait for its clients to leave.
+            send(one.pid, signal.SIGINT)
+        left += end([one for one in group if one not in servers], signal.SIGTERM, patience)
+        left += end(servers, signal.SIGINT, patience)
+    return left
+
+
 def send(pid: int, number: signal.Signals) -> None:
     """Signal one process; that it has gone meanwhile is no error."""
     try:

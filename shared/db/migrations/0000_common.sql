@@ -41,7 +41,6 @@ CREATE TABLE dead_letters (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     state       text        NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replayed', 'discarded')),
     replays     int         NOT NULL DEFAULT 0,
-    note        text,
-    UNIQUE (topic, partition, "offset")
+    note        text
 );
 CREATE INDEX dead_letters_open ON dead_letters (recorded_at) WHERE state = 'open';

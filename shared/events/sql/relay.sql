@@ -6,6 +6,6 @@ SELECT pg_try_advisory_lock(hashtext('outbox relay'));
 -- The oldest rows of the outbox. Sequence order is not commit order, so no position is remembered.
 SELECT id, topic, keys, payloads, headers FROM outbox ORDER BY id LIMIT :count;
 
--- name: published
+-- name: published!
 -- The broker has acknowledged these.
 DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);

@@ -6,7 +6,7 @@ WHERE (topic, partition) IN (SELECT * FROM unnest(:topics::text[], :partitions::
 ORDER BY topic, partition
 FOR UPDATE;
 
--- name: move_offsets
+-- name: move_offsets!
 -- Move the positions forward and count what became of the records.
 INSERT INTO offsets AS o (topic, partition, next_offset, applied, duplicates, refused, parked, poison)
 SELECT * FROM unnest(:topics::text[], :partitions::int[], :next_offsets::bigint[], :applied::bigint[],
@@ -24,12 +24,12 @@ ON CONFLICT (topic, partition) DO UPDATE SET
 -- Where to go on in every partition that was ever read.
 SELECT topic, partition, next_offset FROM offsets;
 
--- name: rewind
+-- name: rewind!
 -- A topic ends before our position (made anew, or its tail lost): read it again from the start.
 UPDATE offsets SET next_offset = 0, updated_at = now()
 WHERE topic = :topic AND partition = :partition;
 
--- name: add_outbox
+-- name: add_outbox!
 -- Everything one transaction sends to one topic, as one row.
 INSERT INTO outbox (topic, keys, payloads, headers)
 VALUES (:topic, :keys::bytea[], :payloads::bytea[], :headers::text[]);
@@ -38,7 +38,7 @@ VALUES (:topic, :keys::bytea[], :payloads::bytea[], :headers::text[]);
 -- Wake the process that owns the relay, where that is another one than ours.
 SELECT pg_notify('outbox', '');
 
--- name: add_dead_letters
+-- name: add_dead_letters!
 -- Records that can never be applied, with their original bytes.
 INSERT INTO dead_letters (topic, partition, "offset", key, value, headers, field, reason, service)
 SELECT * FROM unnest(:topics::text[], :partitions::int[], :offsets::bigint[], :keys::bytea[], :values::bytea[],

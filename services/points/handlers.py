@@ -1,0 +1,305 @@
+"""One function per kind of event: load, let the domain decide, append. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from services.points import ledger
+from services.points.domain import bonus, earning, lots, packing, validation
+from services.points.domain.bonus import TierInForce
+from services.points.domain.earning import Assessment
+from services.points.ledger import Account, EntryRow, UncreditedRow
+from shared.contracts import points as contract
+from shared.contracts.points import PointsAdjusted, PointsEarned, TierRef
+from shared.contracts.purchases import PurchaseCompleted
+from shared.contracts.tiers import TierChanged
+from shared.errors import Poison
+from shared.events.model import Event, Work
+from shared.ids import derive, digest_uuid
+from shared.program import Program
+from shared.program.model import Level
+
+GUEST = "guest"
+TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """A purchase that passed its checks, valued but not yet awarded. ``id`` is a function of shop and order."""
+
+    event: Event[PurchaseCompleted]
+    id: UUID
+    shop: str
+    fingerprint: int
+    assessment: Assessment
+
+    @property
+    def customer(self) -> str | None:
+        """Whose account is credited: nobody's for guests and test orders."""
+        data = self.event.data
+        return None if data.is_test else data.customer_id
+
+
+class Handlers:
+    """The handlers, bound to the program in force."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._levels: Sequence[Level] = program.tiers.levels if program.tiers else ()
+
+    async def purchases(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
+        """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
+        candidates = self._valued(work, events)
+        accounts = await ledger.lock_accounts(
+            work.conn, {p.customer for p in candidates if p.customer}
+        )
+        known = await ledger.known_purchases(
+            work.conn, [p.id for p in candidates], [p.event.key for p in candidates]
+        )
+        fresh = _unknown(work, candidates, known)
+        entries: list[EntryRow] = []
+        uncredited: list[UncreditedRow] = []
+        for purchase in fresh:
+            if purchase.customer is None:
+                uncredited.append(self._uncredited(work, purchase))
+            else:
+                entries.append(self._credit(work, purchase, accounts[purchase.customer]))
+        await ledger.add_entries(work.conn, entries)
+        await ledger.add_uncredited(work.conn, uncredited)
+        await ledger.move_accounts(work.conn, accounts.values())
+
+    def _valued(self, work: Work, events: Iterable[Event[PurchaseCompleted]]) -> list[Purchase]:
+        found: list[Purchase] = []
+        for event in events:
+            data = event.data
+            try:
+                shop = validation.shop_of(event.source, self._program)
+                validation.check(data, self._program, work.now)
+                assessment = earning.assess(data, self._program)
+            except Poison as poison:
+                work.poison(event, poison.field, poison.reason)
+                continue
+            purchase_id = digest_uuid("purchase", shop, data.order_id)
+            found.append(Purchase(event, purchase_id, shop, packing.fingerprint(data), assessment))
+        return found
+
+    def _credit(self, work: Work, purchase: Purchase, account: Account) -> EntryRow:
+        event, data = purchase.event, purchase.event.data
+        tier = bonus.tier_in_force(account.timeline, self._levels, data.occurred_at)
+        award = earning.award(purchase.assessment, tier, self._program)
+        available_at, expires_at = lots.dates(data.occurred_at, self._program)
+        account.seq += 1
+        account.balance += award.total
+        row = EntryRow(
+            entry_id=purchase.id,
+            account_id=account.id,
+            seq=account.seq,
+            kind=lots.EARNED,
+            points=award.total,
+            base=award.base,
+            bonus=award.bonus,
+            balance_after=account.balance,
+            lot_id=purchase.id,
+            occurred_at=data.occurred_at,
+            recorded_at=work.now,
+            available_at=available_at,
+            expires_at=expires_at,
+            shop=purchase.shop,
+            order_id=data.order_id,
+            event_key=event.key,
+            event_source=event.source,
+            event_id=event.id,
+            fingerprint=purchase.fingerprint,
+            net_spend=purchase.assessment.net_spend,
+            exact=str(purchase.assessment.exact),
+            tier=tier.id,
+            multiplier=str(tier.multiplier),
+            reason=None,
+            explanation=packing.pack(
+                data, purchase.assessment, award, tier, self._program
+            ).decode(),
+        )
+        work.publish(
+            contract.TOPIC,
+            account.customer_id,
+            contract.EARNED,
+            derive(contract.EARNED, str(purchase.id)),
+            data.occurred_at,
+            self._earned(row, account, tier),
+        )
+        return row
+
+    def _earned(self, row: EntryRow, account: Account, tier: TierInForce) -> PointsEarned:
+        return PointsEarned(
+            customer_id=account.customer_id,
+            entry_id=str(row.entry_id),
+            lot_id=str(row.lot_id),
+            shop=row.shop,
+            order_id=row.order_id,
+            points=row.points,
+            base=row.base,
+            bonus=row.bonus,
+            currency=self._program.currency,
+            net_spend=f"{row.net_spend:f}",
+            occurred_at=row.occurred_at,
+            available_at=row.available_at,
+            expires_at=row.expires_at,
+            tier=TierRef(tier.id, row.multiplier),
+            cause=row.event_id,
+        )
+
+    def _uncredited(self, work: Work, purchase: Purchase) -> UncreditedRow:
+        event, data, value = purchase.event, purchase.event.data, purchase.assessment
+        nobody = TierInForce(None, bonus.ONE)
+        award = earning.award(value, nobody, self._program)
+        return UncreditedRow(
+            purchase_id=purchase.id,
+            event_key=event.key,
+            why=TEST if data.is_test else GUEST,
+            customer_id=data.customer_id,
+            shop=purchase.shop,
+            order_id=data.order_id,
+            event_source=event.source,
+            event_id=event.id,
+            fingerprint=purchase.fingerprint,
+            net_spend=value.net_spend,
+            exact=str(value.exact),
+            occurred_at=data.occurred_at,
+            recorded_at=work.now,
+            explanation=packing.pack(data, value, award, nobody, self._program).decode(),
+        )
+
+    async def tier_changes(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
+        """Take over the customers' ways through the tiers, and correct the bonus of what was credited before."""
+        newest: dict[str, Event[TierChanged]] = {}
+        for event in events:
+            held = newest.get(event.data.customer_id)
+            if held is None or event.data.revision > held.data.revision:
+                newest[event.data.customer_id] = event
+        accounts = await ledger.lock_accounts(work.conn, newest.keys())
+        changed: dict[int, tuple[Account, Event[TierChanged]]] = {}
+        for event in events:
+            account = accounts[event.data.customer_id]
+            told = event.data
+            if told.revision < account.revision or list(account.timeline) == told.timeline:
+                work.duplicate(event, f"revision {account.revision} is known")
+            elif event is newest[told.customer_id]:
+                changed[account.id] = (account, event)
+        for account, event in changed.values():
+            account.revision, account.timeline = event.data.revision, event.data.timeline
+        await ledger.set_timelines(work.conn, [account for account, _ in changed.values()])
+        awards = await ledger.awards_of(work.conn, list(changed)) if changed else ()
+        rows = [
+            row
+            for award in awards
+            if (row := self._correct(work, award, *changed[award["account_id"]]))
+        ]
+        await ledger.add_entries(work.conn, rows)
+        await ledger.move_accounts(work.conn, [account for account, _ in changed.values()])
+
+    def _correct(
+        self, work: Work, award: asyncpg.Record, account: Account, event: Event[Any]
+    ) -> EntryRow | None:
+        """The correcting entry that brings an award to its tier in force, or None if it stands right."""
+        tier = bonus.tier_in_force(account.timeline, self._levels, award["occurred_at"])
+        before = TierInForce(award["tier"], bonus.exact_multiplier(award["multiplier"]))
+        exact = Fraction(award["exact"])
+        if tier.multiplier == before.multiplier:
+            return None
+        delta = bonus.correction(
+            exact, award["total"], tier.multiplier, self._program.earning.rounding
+        )
+        if delta == 0:
+            return None
+        account.seq += 1
+        account.balance += delta
+        lot_id = award["entry_id"]
+        entry_id = digest_uuid(
+            lots.TIER_BONUS, str(lot_id), str(account.revision), str(tier.multiplier)
+        )
+        row = EntryRow(
+            entry_id=entry_id,
+            account_id=account.id,
+            seq=account.seq,
+            kind=lots.TIER_BONUS,
+            points=delta,
+            base=0,
+            bonus=delta,
+            balance_after=account.balance,
+            lot_id=lot_id,
+            occurred_at=award["occurred_at"],
+            recorded_at=work.now,
+            available_at=award["available_at"],
+            expires_at=award["expires_at"],
+            shop=award["shop"],
+            order_id=award["order_id"],
+            event_key=event.key,
+            event_source=event.source,
+            event_id=event.id,
+            fingerprint=award["fingerprint"],
+            net_spend=award["net_spend"],
+            exact=award["exact"],
+            tier=tier.id,
+            multiplier=str(tier.multiplier),
+            reason=lots.TIER_BONUS,
+            explanation=packing.pack_correction(
+                exact, (before, award["total"]), (tier, award["total"] + delta), self._program
+            ).decode(),
+        )
+        work.publish(
+            contract.TOPIC,
+            account.customer_id,
+            contract.ADJUSTED,
+            derive(contract.ADJUSTED, str(entry_id)),
+            work.now,
+            _adjusted(row, account),
+        )
+        return row
+
+
+def _unknown(
+    work: Work, candidates: Sequence[Purchase], known: Sequence[asyncpg.Record]
+) -> list[Purchase]:
+    """Those not seen before; the others are duplicates, or poison if they say something else than then."""
+    orders: dict[UUID, int] = {row["purchase_id"]: row["fingerprint"] for row in known}
+    events: dict[UUID, int] = {row["event_key"]: row["fingerprint"] for row in known}
+    fresh: list[Purchase] = []
+    for purchase in candidates:
+        event = purchase.event
+        for seen, field, what in (
+            (events.get(event.key), "id", f"event {event.id!r}"),
+            (orders.get(purchase.id), "data.order_id", f"order {event.data.order_id!r}"),
+        ):
+            if seen is None:
+                continue
+            if seen == purchase.fingerprint:
+                work.duplicate(event, f"{what} is known")
+            else:
+                work.poison(event, field, f"{what} of {event.source} is known with other content")
+            break
+        else:
+            fresh.append(purchase)
+            orders[purchase.id] = events[event.key] = purchase.fingerprint
+    return fresh
+
+
+def _adjusted(row: EntryRow, account: Account) -> PointsAdjusted:
+    return PointsAdjusted(
+        customer_id=account.customer_id,
+        entry_id=str(row.entry_id),
+        lot_id=str(row.lot_id),
+        order_id=row.order_id,
+        points=row.points,
+        reason=row.reason or "",
+        occurred_at=row.occurred_at,
+        available_at=row.available_at,
+        expires_at=row.expires_at,
+        tier=TierRef(row.tier, row.multiplier),
+        cause=row.event_id,
+    )

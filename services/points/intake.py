@@ -1,0 +1,24 @@
+"""What the points service listens to, as one table: topic, type, struct, handler."""
+
+from __future__ import annotations
+
+from services.points.handlers import Handlers
+from shared.contracts import purchases, tiers
+from shared.contracts.purchases import PurchaseCompleted
+from shared.contracts.tiers import TierChanged
+from shared.events.model import Route
+from shared.program import Program
+
+# Types on our topics that are none of our business, and no mistake either.
+IGNORED = (tiers.WILL_DOWNGRADE,)
+
+
+def routes(program: Program) -> tuple[Route, ...]:
+    """The table, its handlers bound to the program in force."""
+    handle = Handlers(program)
+    return (
+        Route(purchases.TOPIC, purchases.COMPLETED, PurchaseCompleted, handle.purchases),
+        Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
+        Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
+        Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),
+    )

@@ -1,0 +1,113 @@
+"""What must always hold in the points database; each names its violations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from services.points.domain import bonus
+from shared.contracts.tiers import TierMove
+from shared.invariants import Connection, Invariant
+from shared.money import round_points
+from shared.program import Program
+
+_moves = msgspec.json.Decoder(list[TierMove])
+
+BALANCES = Invariant(
+    "balance-is-sum-of-entries",
+    "an account's balance and position are the sum and the number of its entries",
+    """
+    SELECT a.customer_id, a.balance, a.seq, coalesce(sum(e.points), 0) AS sum, count(e.*) AS entries
+    FROM accounts a LEFT JOIN entries e USING (account_id)
+    GROUP BY a.account_id
+    HAVING a.balance <> coalesce(sum(e.points), 0) OR a.seq <> count(e.*)
+    """,
+)
+RUNNING = Invariant(
+    "balance-after-runs",
+    "each entry's balance_after is the sum of the entries up to it, and no number is left out",
+    """
+    SELECT * FROM (
+        SELECT account_id, seq, entry_id, balance_after,
+               sum(points) OVER w AS running, row_number() OVER w AS position
+        FROM entries WINDOW w AS (PARTITION BY account_id ORDER BY seq)
+    ) e WHERE balance_after <> running OR seq <> position
+    """,
+)
+LOTS = Invariant(
+    "lots-are-whole",
+    "a lot has exactly one award, never fewer than 0 points, and one pair of dates",
+    """
+    SELECT lot_id, sum(points) AS points, count(*) FILTER (WHERE kind = 'earned') AS awards
+    FROM entries GROUP BY lot_id
+    HAVING sum(points) < 0 OR count(*) FILTER (WHERE kind = 'earned') <> 1
+        OR count(DISTINCT available_at) <> 1 OR count(DISTINCT coalesce(expires_at, 'infinity')) <> 1
+        OR count(DISTINCT account_id) <> 1
+    """,
+)
+DATES = Invariant(
+    "dates-in-order",
+    "points become available when or after they are earned, and before they expire",
+    "SELECT entry_id, occurred_at, available_at, expires_at FROM entries"
+    " WHERE available_at < occurred_at OR expires_at <= available_at",
+)
+ONCE = Invariant(
+    "credited-once",
+    "an order or event is credited once, and never both credited and set aside as a guest's or a test",
+    """
+    SELECT e.shop, e.order_id, e.event_id FROM entries e JOIN uncredited u
+    ON u.purchase_id = e.entry_id OR u.event_key = e.event_key WHERE e.kind = 'earned'
+    """,
+)
+COUNTED = Invariant(
+    "applied-purchases-are-kept",
+    "every purchase counted as applied stands in the ledger or among the uncredited",
+    """
+    SELECT * FROM (
+        SELECT (SELECT coalesce(sum(applied), 0) FROM offsets WHERE topic = 'treue.purchases') AS applied,
+               (SELECT count(*) FROM entries WHERE kind = 'earned')
+               + (SELECT count(*) FROM uncredited) AS kept
+    ) t WHERE applied <> kept
+    """,
+)
+
+
+def of(program: Program) -> Sequence[Invariant]:
+    """All invariants, those that need the program's rules included."""
+    levels = program.tiers.levels if program.tiers else ()
+
+    async def tier_bonus(conn: Connection) -> list[dict[str, Any]]:
+        """Recompute every lot from its exact value and its customer's way through the tiers."""
+        wrong = []
+        rows = conn.cursor(
+            """
+            SELECT a.customer_id, a.timeline, e.lot_id, t.points, e.exact, e.occurred_at
+            FROM entries e JOIN accounts a USING (account_id)
+            JOIN (SELECT lot_id, sum(points)::bigint AS points FROM entries GROUP BY lot_id) t USING (lot_id)
+            WHERE e.kind = 'earned'
+            """
+        )
+        async for row in rows:
+            moves = _moves.decode(row["timeline"]) if row["timeline"] else ()
+            tier = bonus.tier_in_force(moves, levels, row["occurred_at"])
+            right = round_points(Fraction(row["exact"]) * tier.multiplier, program.earning.rounding)
+            if right != row["points"]:
+                wrong.append(
+                    {
+                        "customer_id": row["customer_id"],
+                        "lot_id": row["lot_id"],
+                        "points": row["points"],
+                        "expected": right,
+                    }
+                )
+        return wrong
+
+    recomputed = Invariant(
+        "lots-recompute",
+        "every lot is the exact value of its purchase times the tier in force before it, rounded once",
+        tier_bonus,
+    )
+    return (BALANCES, RUNNING, LOTS, DATES, ONCE, COUNTED, recomputed)

@@ -1,0 +1,139 @@
+"""The write side: one small function per named statement of sql/ledger.sql, each for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from shared.contracts.tiers import TierMove
+from shared.db import statements
+from shared.db.types import Connection
+
+sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
+_moves = msgspec.json.Decoder(list[TierMove])
+# New accounts can be made by another transaction between our two looks; each repetition sees one more of these.
+LOOKS_MAX = 5
+
+
+@dataclass(slots=True)
+class Account:
+    """A locked account; ``seq`` and ``balance`` move with every entry that the batch appends."""
+
+    id: int
+    customer_id: str
+    seq: int
+    balance: int
+    revision: int
+    timeline: Sequence[TierMove]
+
+
+class EntryRow(NamedTuple):
+    """A line of the ledger, in the order of the statement ``add_entries``."""
+
+    entry_id: UUID
+    account_id: int
+    seq: int
+    kind: str
+    points: int
+    base: int
+    bonus: int
+    balance_after: int
+    lot_id: UUID
+    occurred_at: datetime
+    recorded_at: datetime
+    available_at: datetime
+    expires_at: datetime | None
+    shop: str
+    order_id: str
+    event_key: UUID
+    event_source: str
+    event_id: str
+    fingerprint: int
+    net_spend: Decimal
+    exact: str
+    tier: str | None
+    multiplier: str
+    reason: str | None
+    explanation: str
+
+
+class UncreditedRow(NamedTuple):
+    """A purchase that earns nothing, in the order of the statement ``add_uncredited``."""
+
+    purchase_id: UUID
+    event_key: UUID
+    why: str
+    customer_id: str | None
+    shop: str
+    order_id: str
+    event_source: str
+    event_id: str
+    fingerprint: int
+    net_spend: Decimal
+    exact: str
+    occurred_at: datetime
+    recorded_at: datetime
+    explanation: str
+
+
+async def lock_accounts(conn: Connection, customers: Collection[str]) -> dict[str, Account]:
+    """The customers' accounts, made where missing, locked until commit."""
+    if not customers:
+        return {}
+    wanted = sorted(customers)
+    accounts: dict[str, Account] = {}
+    for _ in range(LOOKS_MAX):
+        for row in await conn.fetch(sql.lock_accounts, wanted):
+            account_id, customer_id, seq, balance, revision, timeline = row
+            moves = _moves.decode(timeline) if timeline else ()
+            accounts[customer_id] = Account(account_id, customer_id, seq, balance, revision, moves)
+        wanted = [customer for customer in wanted if customer not in accounts]
+        if not wanted:
+            return accounts
+    raise asyncpg.LockNotAvailableError(f"accounts appear and vanish: {wanted[:3]}")
+
+
+async def known_purchases(
+    conn: Connection, purchases: Sequence[UUID], events: Sequence[UUID]
+) -> Sequence[asyncpg.Record]:
+    """Rows (purchase_id, event_key, fingerprint) of the orders and events seen before."""
+    return await conn.fetch(sql.known_purchases, purchases, events)
+
+
+async def add_entries(conn: Connection, rows: Sequence[EntryRow]) -> None:
+    """Append lines; a line that exists already raises UniqueViolationError."""
+    if rows:
+        await conn.execute(sql.add_entries, *zip(*rows, strict=True))
+
+
+async def add_uncredited(conn: Connection, rows: Sequence[UncreditedRow]) -> None:
+    """Record purchases without credit."""
+    if rows:
+        await conn.execute(sql.add_uncredited, *zip(*rows, strict=True))
+
+
+async def move_accounts(conn: Connection, accounts: Collection[Account]) -> None:
+    """Store the accounts' new position and sum."""
+    if accounts:
+        columns = zip(*((a.id, a.seq, a.balance) for a in accounts), strict=True)
+        await conn.execute(sql.move_accounts, *columns)
+
+
+async def set_timelines(conn: Connection, accounts: Collection[Account]) -> None:
+    """Store what the tiers service told."""
+    if accounts:
+        rows = ((a.id, a.revision, msgspec.json.encode(a.timeline).decode()) for a in accounts)
+        await conn.execute(sql.set_timelines, *zip(*rows, strict=True))
+
+
+async def awards_of(conn: Connection, account_ids: Sequence[int]) -> Sequence[asyncpg.Record]:
+    """Every award of the accounts with its current total and multiplier, by account and time."""
+    return await conn.fetch(sql.awards_of, account_ids)

@@ -1,0 +1,78 @@
+-- name: lock_accounts
+-- Make the accounts that are missing and lock all of them, always in the same order.
+WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u(customer_id)),
+     made AS (
+         INSERT INTO accounts (customer_id)
+         SELECT customer_id FROM wanted w
+         WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.customer_id = w.customer_id)
+         ORDER BY customer_id
+         ON CONFLICT DO NOTHING
+         RETURNING account_id, customer_id, seq, balance, revision, timeline),
+     locked AS (
+         SELECT account_id, customer_id, seq, balance, revision, timeline
+         FROM accounts WHERE customer_id = ANY(:customers::text[])
+         ORDER BY account_id FOR UPDATE)
+SELECT * FROM made UNION ALL SELECT * FROM locked;
+
+-- name: known_purchases
+-- Which of these orders or events have been seen, with the fingerprint of what they said.
+SELECT entry_id AS purchase_id, event_key, fingerprint FROM entries WHERE entry_id = ANY(:purchases::uuid[])
+UNION
+SELECT entry_id, event_key, fingerprint FROM entries WHERE event_key = ANY(:events::uuid[]) AND kind = 'earned'
+UNION
+SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE purchase_id = ANY(:purchases::uuid[])
+UNION
+SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[]);
+
+-- name: add_entries!
+-- Append lines to the ledger.
+INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
+                     recorded_at, available_at, expires_at, shop, order_id, event_key, event_source, event_id,
+                     fingerprint, net_spend, exact, tier, multiplier, reason, explanation)
+SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
+                     :points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[], :lots::uuid[],
+                     :occurred::timestamptz[], :recorded::timestamptz[], :available::timestamptz[],
+                     :expires::timestamptz[], :shops::text[], :orders::text[], :event_keys::uuid[],
+                     :event_sources::text[], :event_ids::text[], :fingerprints::bigint[], :net_spends::numeric[],
+                     :exacts::text[], :tiers::text[], :multipliers::text[], :reasons::text[],
+                     :explanations::json[]);
+
+-- name: add_uncredited!
+-- Record purchases that earn nothing.
+INSERT INTO uncredited (purchase_id, event_key, why, customer_id, shop, order_id, event_source, event_id,
+                        fingerprint, net_spend, exact, occurred_at, recorded_at, explanation)
+SELECT * FROM unnest(:purchases::uuid[], :event_keys::uuid[], :whys::text[], :customers::text[], :shops::text[],
+                     :orders::text[], :event_sources::text[], :event_ids::text[], :fingerprints::bigint[],
+                     :net_spends::numeric[], :exacts::text[], :occurred::timestamptz[],
+                     :recorded::timestamptz[], :explanations::json[]);
+
+-- name: move_accounts!
+-- The accounts' new position and sum after their lines were appended.
+UPDATE accounts a SET seq = u.seq, balance = u.balance
+FROM unnest(:account_ids::bigint[], :seqs::bigint[], :balances::bigint[]) AS u(account_id, seq, balance)
+WHERE a.account_id = u.account_id;
+
+-- name: set_timelines!
+-- What the tiers service last told about these customers.
+UPDATE accounts a SET revision = u.revision, timeline = u.timeline
+FROM unnest(:account_ids::bigint[], :revisions::bigint[], :timelines::json[]) AS u(account_id, revision, timeline)
+WHERE a.account_id = u.account_id;
+
+-- name: awards_of
+-- All awards of these accounts with what they stand at now, for a new look at their tier bonus.
+SELECT e.account_id, e.entry_id, e.occurred_at, e.available_at, e.expires_at, e.shop, e.order_id, e.exact,
+       e.net_spend, e.fingerprint,
+       e.points + coalesce(c.points, 0) AS total,
+       CASE WHEN c.lot_id IS NULL THEN e.tier ELSE c.tier END AS tier,
+       coalesce(c.multiplier, e.multiplier) AS multiplier
+FROM entries e
+LEFT JOIN (
+    SELECT lot_id, sum(points)::bigint AS points,
+           (array_agg(tier ORDER BY seq DESC))[1] AS tier,
+           (array_agg(multiplier ORDER BY seq DESC))[1] AS multiplier
+    FROM entries
+    WHERE account_id = ANY(:account_ids::bigint[]) AND kind = 'tier_bonus'
+    GROUP BY lot_id
+) c ON c.lot_id = e.entry_id
+WHERE e.account_id = ANY(:account_ids::bigint[]) AND e.kind = 'earned'
+ORDER BY e.account_id, e.occurred_at, e.entry_id;

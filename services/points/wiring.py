@@ -1,0 +1,61 @@
+"""The only place of the points service where settings, program, handlers and routes are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.points.settings import Settings
+from shared import program
+from shared.invariants import Invariant
+from shared.service import Service, api_app
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from shared.events.worker import WorkerSpec
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def worker(settings: Settings) -> WorkerSpec:
+    """The Faust worker: purchases and tier changes in, ledger entries and events out."""
+    from services.points import intake, jobs  # noqa: PLC0415 - only workers need them
+    from shared.events.worker import WorkerSpec  # noqa: PLC0415
+
+    rules = program.load(settings.program)
+    return WorkerSpec(
+        service="points",
+        dsn=settings.database,
+        bootstrap=settings.kafka,
+        host=settings.host,
+        port=settings.worker_port,
+        routes=intake.routes(rules),
+        ignored=intake.IGNORED,
+        job=jobs.job(rules),
+        job_seconds=jobs.EVERY_SECONDS,
+    )
+
+
+def api(settings: Settings) -> FastAPI:
+    """The read API over this service's own database."""
+    from services.points.api.routes import router  # noqa: PLC0415 - only APIs need them
+
+    return api_app(
+        "points",
+        settings,
+        migrations=MIGRATIONS,
+        routers=[router],
+        state={"program": program.load(settings.program)},
+    )
+
+
+def invariants(settings: Settings) -> Sequence[Invariant]:
+    """What must always hold in this service's database."""
+    from services.points.invariants import of  # noqa: PLC0415
+
+    return of(program.load(settings.program))
+
+
+SERVICE = Service("points", Settings, MIGRATIONS, worker, api, invariants)
