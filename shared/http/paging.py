@@ -63,11 +63,10 @@ class Cursor(Generic[K]):
         try:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
             version, name, key = self._decoder.decode(raw)
-            if b"\\u0000" in raw:
-                raise _invalid()
         except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
             raise _invalid() from error
-        if version != VERSION or name != self._name:
+        # PostgreSQL's text has no NUL, and no cursor of ours ever holds one.
+        if version != VERSION or name != self._name or b"\\u0000" in raw:
             raise _invalid()
         return key
 

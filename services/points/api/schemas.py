@@ -1,0 +1,141 @@
+"""What the points API answers, field by field."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.points.domain import explain
+from shared.http.paging import Page
+
+LOT = "0b6ff2b0-3c0e-5a3c-9d6c-5a1f1a7d2a10"
+
+
+def _shown(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
+
+
+class ExpiringNext(BaseModel):
+    """What is lost next unless it is spent before."""
+
+    points: int
+    expires_at: datetime = Field(description="Exclusive: at this instant they are gone.")
+
+
+class Balance(BaseModel):
+    """A customer's points at an instant."""
+
+    model_config = _shown(
+        {
+            "customer_id": "17850",
+            "available": 412,
+            "pending": 0,
+            "held": 0,
+            "deficit": 0,
+            "lifetime_earned": 5391,
+            "expiring_next": {"points": 139, "expires_at": "2011-12-31T00:00:00Z"},
+            "as_of": "2011-12-09T12:50:00Z",
+        }
+    )
+
+    customer_id: str
+    available: int = Field(description="Spendable at `as_of`.")
+    pending: int = Field(description="Earned, not yet spendable.")
+    held: int = Field(description="Reserved by holds.")
+    deficit: int = Field(description="What the next credits absorb.")
+    lifetime_earned: int = Field(description="All points ever earned, corrections included.")
+    expiring_next: ExpiringNext | None
+    as_of: datetime
+
+
+class Entry(BaseModel):
+    """One immutable, signed line of the ledger."""
+
+    model_config = _shown(
+        {
+            "id": LOT,
+            "kind": "earned",
+            "points": 173,
+            "base": 139,
+            "bonus": 34,
+            "balance_after": 5391,
+            "occurred_at": "2010-12-01T08:26:00Z",
+            "recorded_at": "2026-11-22T09:00:00.123456Z",
+            "available_at": "2010-12-01T08:26:00Z",
+            "expires_at": "2012-01-01T00:00:00Z",
+            "lot_id": LOT,
+            "shop": "online-retail",
+            "order_id": "536365",
+            "source_event_id": "5f0c6f4e",
+            "tier": "silver",
+            "multiplier": "1.25",
+            "reason": None,
+            "explanation": "173 points: 1 point per 1.00 GBP on 139.12 GBP, tier Silber (× 1.25), rounded down.",
+            "explanation_de": "173 Punkte: 1 Punkt je 1,00 GBP auf 139,12 GBP, Stufe Silber (× 1,25), abgerundet.",
+        }
+    )
+
+    id: UUID
+    kind: Literal["earned", "tier_bonus"]
+    points: int = Field(description="Signed.")
+    base: int = Field(description="Of `points`, what the purchase earned before the tier's part.")
+    bonus: int = Field(description="Of `points`, the tier's part.")
+    balance_after: int = Field(description="Sum of all lines up to this one.")
+    occurred_at: datetime = Field(description="In the world.")
+    recorded_at: datetime = Field(description="In our ledger.")
+    available_at: datetime
+    expires_at: datetime | None = Field(description="Exclusive; null: never.")
+    lot_id: UUID = Field(description="The award this line belongs to.")
+    shop: str
+    order_id: str
+    source_event_id: str = Field(description="CloudEvents id of what caused it.")
+    tier: str | None = Field(description="The tier whose multiplier counts; null below the first.")
+    multiplier: str
+    reason: str | None
+    explanation: str = Field(description="One sentence.")
+    explanation_de: str = Field(description="The same in German.")
+
+
+class Lot(BaseModel):
+    """The points of one purchase with all corrections, and whether they count now."""
+
+    model_config = _shown(
+        {
+            "lot_id": LOT,
+            "shop": "online-retail",
+            "order_id": "536365",
+            "points": 173,
+            "occurred_at": "2010-12-01T08:26:00Z",
+            "available_at": "2010-12-01T08:26:00Z",
+            "expires_at": "2012-01-01T00:00:00Z",
+            "state": "expired",
+        }
+    )
+
+    lot_id: UUID
+    shop: str
+    order_id: str
+    points: int
+    occurred_at: datetime
+    available_at: datetime
+    expires_at: datetime | None
+    state: Literal["pending", "open", "expired"]
+
+
+class EntryPage(Page[Entry]):
+    """Ledger lines, newest first."""
+
+
+class LotPage(Page[Lot]):
+    """Lots, newest purchase first."""
+
+
+class Explanation(BaseModel):
+    """Why these points, step by step, and why not more."""
+
+    entry: Entry
+    customer_id: str
+    explanation: explain.Explanation = Field(description="Computed when it was earned, told now.")
