@@ -1,0 +1,146 @@
+"""One function per kind of event: load, let the domain decide, append. Decides nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from services.rewards import ledger
+from services.rewards.domain import timelines
+from services.rewards.domain.announcements import announce
+from services.rewards.domain.codes import Keyring
+from services.rewards.domain.vouchers import Step, decide, reconcile, wanted
+from services.rewards.ledger import Account, Claim, Entry, Holdings
+from shared.contracts import rewards
+from shared.contracts.points import PointsEarned
+from shared.contracts.tiers import TierChanged
+from shared.errors import Poison
+from shared.events.model import Event, Work
+from shared.program import Program
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The handlers, bound to the program in force and the secrets of the codes."""
+
+    program: Program
+    keyring: Keyring
+
+    async def tier_changes(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
+        """Give, re-date, take back or give back vouchers, so that they follow the newest timelines."""
+        sound = _sound(work, events, timelines.check)
+        customers = sorted({event.data.customer_id for event in sound})
+        if not customers:
+            return
+        await ledger.add_accounts(work.conn, customers, work.now)
+        accounts = await ledger.lock_accounts(work.conn, customers)
+        news = _newest(work, sound, accounts)
+        if not news:
+            return
+        held = await ledger.holdings(work.conn, [account.account_id for account, _ in news])
+        moved: list[Account] = []
+        claims: list[Claim] = []
+        entries: list[Entry] = []
+        for account, event in news:
+            try:
+                new_claims, new_entries = self._follow(account, event, held[account.account_id])
+            except Poison as poison:
+                work.poison(event, poison.field, poison.reason)
+                continue
+            moved.append(account)
+            claims += new_claims
+            entries += new_entries
+        await self._write(work, moved, claims, entries)
+
+    async def points_earned(self, work: Work, events: Sequence[Event[PointsEarned]]) -> None:
+        """Get to know customers who have reached no level: they have no vouchers, but they exist."""
+        sound = _sound(work, events, lambda data: timelines.check_customer(data.customer_id))
+        customers = sorted({event.data.customer_id for event in sound})
+        if customers:
+            await ledger.add_accounts(work.conn, customers, work.now)
+
+    def _follow(
+        self, account: Account, event: Event[TierChanged], held: Holdings
+    ) -> tuple[list[Claim], list[Entry]]:
+        timeline = event.data.timeline
+        decided = decide(timeline, held.grants, self.program)
+        calls = wanted(timeline, {**held.grants, **decided})
+        changes = reconcile(account.customer_id, held.vouchers, calls)
+        claims = [
+            Claim(account.account_id, cause, tuple(given)) for cause, given in decided.items()
+        ]
+        return claims, [Entry(account, change, event.id) for change in changes]
+
+    async def _write(
+        self, work: Work, moved: list[Account], claims: list[Claim], entries: list[Entry]
+    ) -> None:
+        conn, now = work.conn, work.now
+        new = [entry for entry in entries if entry.change.step is Step.ISSUED]
+        known = [entry.change.after for entry in entries if entry.change.step is not Step.ISSUED]
+        if moved:
+            await ledger.set_timelines(conn, moved)
+        if claims:
+            await ledger.add_claims(conn, claims, self.program.version, now)
+        if new:
+            version = self.keyring.current
+            ids = [entry.change.after.id for entry in new]
+            codes = [self.keyring.code(voucher_id, version) for voucher_id in ids]
+            fingerprints = [self.keyring.fingerprint(code, version) for code in codes]
+            await ledger.add_vouchers(conn, new, fingerprints, version, now)
+        if known:
+            await ledger.move_vouchers(conn, known)
+        if entries:
+            await ledger.add_steps(conn, entries, now)
+        for entry in entries:
+            _publish(work, entry)
+
+
+def _sound(work: Work, events: Iterable[Event[T]], check: Callable[[T], None]) -> list[Event[T]]:
+    """The events that can be acted upon; the others are on their way to the dead letters."""
+    sound = []
+    for event in events:
+        try:
+            check(event.data)
+        except Poison as poison:
+            work.poison(event, poison.field, poison.reason)
+        else:
+            sound.append(event)
+    return sound
+
+
+def _newest(
+    work: Work, events: Iterable[Event[TierChanged]], accounts: dict[str, Account]
+) -> list[tuple[Account, Event[TierChanged]]]:
+    """Move the accounts to the newest timeline told, and say which event told it.
+
+    Every event carries the whole timeline, so of several revisions only the last needs to be followed;
+    one that is older than the account's, or says the same, changes nothing.
+    """
+    news: dict[str, Event[TierChanged]] = {}
+    for event in events:
+        data = event.data
+        account = accounts[data.customer_id]
+        if data.revision < account.revision:
+            work.duplicate(event, f"revision {account.revision} is known already")
+        elif data.revision == account.revision and _says_the_same(data, account):
+            work.duplicate(event, f"revision {data.revision} is known already")
+        else:
+            account.revision = data.revision
+            account.timeline = msgspec.json.encode(data.timeline).decode()
+            news[data.customer_id] = event
+    return [(accounts[customer_id], event) for customer_id, event in news.items()]
+
+
+def _says_the_same(data: TierChanged, account: Account) -> bool:
+    return ledger.timeline_of(account.timeline) == data.timeline
+
+
+def _publish(work: Work, entry: Entry) -> None:
+    account, change = entry.account, entry.change
+    told = announce(account.customer_id, account.revision, change.step, change.after, work.now)
+    work.publish(rewards.TOPIC, account.customer_id, told.type, told.id, told.time, told.data)

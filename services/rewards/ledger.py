@@ -1,0 +1,211 @@
+"""Write side: one small function per named statement of sql/ledger.sql."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from services.rewards.domain.terms import Terms, terms_from_json, terms_to_json
+from services.rewards.domain.vouchers import Change, State, Step, Voucher
+from shared.contracts.rewards import Cause
+from shared.contracts.tiers import TierMove
+from shared.db import statements
+from shared.db.types import Connection
+
+sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
+
+timeline_of = msgspec.json.Decoder(list[TierMove]).decode
+
+
+@dataclass(slots=True)
+class Account:
+    """A customer's row, locked; ``timeline`` is the stored JSON until a newer revision comes."""
+
+    account_id: int
+    customer_id: str
+    revision: int
+    timeline: str
+
+
+@dataclass(slots=True)
+class Holdings:
+    """What was decided for an account, and the vouchers that came of it."""
+
+    grants: dict[Cause, dict[str, Terms]] = field(default_factory=dict)
+    vouchers: list[Voucher] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a cause gives an account, decided now."""
+
+    account_id: int
+    cause: Cause
+    definitions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A step of a voucher on its way into the ledger, with the event that caused it."""
+
+    account: Account
+    change: Change
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A voucher whose last day has passed."""
+
+    customer_id: str
+    revision: int
+    voucher: Voucher
+
+
+async def add_accounts(conn: Connection, customer_ids: Collection[str], now: datetime) -> None:
+    """Open an account for each customer that has none."""
+    await conn.execute(sql.add_accounts, now, list(customer_ids))
+
+
+async def lock_accounts(conn: Connection, customer_ids: Collection[str]) -> dict[str, Account]:
+    """The customers' accounts by customer, locked until commit."""
+    rows = await conn.fetch(sql.lock_accounts, list(customer_ids))
+    return {row["customer_id"]: Account(*row) for row in rows}
+
+
+async def holdings(conn: Connection, account_ids: Collection[int]) -> dict[int, Holdings]:
+    """What the accounts hold, by account."""
+    found: dict[int, Holdings] = defaultdict(Holdings)
+    for row in await conn.fetch(sql.claims_and_vouchers, list(account_ids)):
+        account = found[row["account_id"]]
+        grants = account.grants.setdefault(Cause(row["cause_type"], row["cause_id"]), {})
+        if row["voucher_id"] is not None:
+            voucher = _voucher(row)
+            grants[voucher.definition] = voucher.terms
+            account.vouchers.append(voucher)
+    return found
+
+
+async def set_timelines(conn: Connection, accounts: Sequence[Account]) -> None:
+    """Keep what the accounts now hold as their way through the levels."""
+    await conn.execute(
+        sql.set_timelines,
+        [account.account_id for account in accounts],
+        [account.revision for account in accounts],
+        [account.timeline for account in accounts],
+    )
+
+
+async def add_claims(
+    conn: Connection, claims: Sequence[Claim], program_version: str, now: datetime
+) -> None:
+    """Write down what new causes give."""
+    await conn.execute(
+        sql.add_claims,
+        program_version,
+        now,
+        [claim.account_id for claim in claims],
+        [claim.cause.type for claim in claims],
+        [claim.cause.id for claim in claims],
+        [msgspec.json.encode(claim.definitions).decode() for claim in claims],
+    )
+
+
+async def add_vouchers(
+    conn: Connection,
+    entries: Sequence[Entry],
+    fingerprints: Sequence[bytes],
+    key_version: int,
+    now: datetime,
+) -> None:
+    """Write new vouchers; ``fingerprints`` are those of their codes, in the same order."""
+    vouchers = [entry.change.after for entry in entries]
+    await conn.execute(
+        sql.add_vouchers,
+        key_version,
+        now,
+        [voucher.id for voucher in vouchers],
+        [entry.account.account_id for entry in entries],
+        [voucher.cause.type for voucher in vouchers],
+        [voucher.cause.id for voucher in vouchers],
+        [voucher.definition for voucher in vouchers],
+        [terms_to_json(voucher.terms) for voucher in vouchers],
+        [voucher.state for voucher in vouchers],
+        [voucher.issued_at for voucher in vouchers],
+        [voucher.expires_at for voucher in vouchers],
+        list(fingerprints),
+    )
+
+
+async def move_vouchers(conn: Connection, vouchers: Sequence[Voucher]) -> None:
+    """Give known vouchers their new state and dates."""
+    await conn.execute(
+        sql.move_vouchers,
+        [voucher.id for voucher in vouchers],
+        [voucher.state for voucher in vouchers],
+        [voucher.issued_at for voucher in vouchers],
+        [voucher.expires_at for voucher in vouchers],
+    )
+
+
+async def add_steps(conn: Connection, entries: Sequence[Entry], now: datetime) -> None:
+    """Append the steps to the ledger."""
+    before = [entry.change.before for entry in entries]
+    after = [entry.change.after for entry in entries]
+    await conn.execute(
+        sql.add_voucher_events,
+        now,
+        [voucher.id for voucher in after],
+        [entry.change.step for entry in entries],
+        [entry.account.revision for entry in entries],
+        [voucher.issued_at for voucher in after],
+        [voucher.expires_at for voucher in after],
+        [voucher and voucher.issued_at for voucher in before],
+        [voucher and voucher.expires_at for voucher in before],
+        [entry.event_id for entry in entries],
+    )
+
+
+async def take_expired(conn: Connection, now: datetime, count: int) -> list[Expired]:
+    """Mark at most ``count`` vouchers as told to have expired, and return them."""
+    rows = await conn.fetch(sql.take_expired, now, count)
+    return [Expired(row["customer_id"], row["revision"], _voucher(row)) for row in rows]
+
+
+async def add_expiries(conn: Connection, expired: Iterable[Expired], now: datetime) -> None:
+    """Append the expiries to the ledger; no event caused them, time did."""
+    vouchers = [item.voucher for item in expired]
+    nothing = [None] * len(vouchers)
+    await conn.execute(
+        sql.add_voucher_events,
+        now,
+        [voucher.id for voucher in vouchers],
+        [Step.EXPIRED] * len(vouchers),
+        [item.revision for item in expired],
+        [voucher.issued_at for voucher in vouchers],
+        [voucher.expires_at for voucher in vouchers],
+        nothing,
+        nothing,
+        nothing,
+    )
+
+
+def _voucher(row: asyncpg.Record) -> Voucher:
+    voucher_id: UUID = row["voucher_id"]
+    return Voucher(
+        # asyncpg's own UUID class compares equal but is slower to derive from.
+        id=UUID(int=voucher_id.int),
+        cause=Cause(row["cause_type"], row["cause_id"]),
+        definition=row["definition"],
+        terms=terms_from_json(row["terms"]),
+        state=State(row["state"]),
+        issued_at=row["issued_at"],
+        expires_at=row["expires_at"],
+    )

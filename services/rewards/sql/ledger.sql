@@ -1,0 +1,85 @@
+-- name: add_accounts!
+-- Open an account for each customer not known yet; in one order, so that two writers cannot block each other.
+INSERT INTO accounts (customer_id, recorded_at)
+SELECT c.customer_id, :now::timestamptz
+FROM (SELECT DISTINCT customer_id FROM unnest(:customer_ids::text[]) AS u (customer_id)) AS c
+WHERE NOT EXISTS (SELECT FROM accounts AS a WHERE a.customer_id = c.customer_id)
+ORDER BY c.customer_id
+ON CONFLICT (customer_id) DO NOTHING;
+
+-- name: lock_accounts
+-- The accounts of the batch, held until commit.
+SELECT account_id, customer_id, revision, timeline
+FROM accounts
+WHERE customer_id = ANY(:customer_ids::text[])
+ORDER BY customer_id
+FOR NO KEY UPDATE;
+
+-- name: claims_and_vouchers
+-- What was decided for these accounts, with the vouchers that came of it: one row a definition, or one without voucher.
+SELECT c.account_id, c.cause_type, c.cause_id, v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
+FROM claims AS c
+LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id)
+WHERE c.account_id = ANY(:account_ids::bigint[]);
+
+-- name: told_accounts
+-- All accounts of which tiers has told something.
+SELECT account_id, customer_id, timeline FROM accounts WHERE revision > 0 ORDER BY account_id;
+
+-- name: fingerprints
+-- Every voucher with the fingerprint of its code.
+SELECT voucher_id, key_version, code_hash FROM vouchers;
+
+-- name: set_timelines!
+-- Keep the newest way through the levels.
+UPDATE accounts AS a SET revision = n.revision, timeline = n.timeline
+FROM unnest(:account_ids::bigint[], :revisions::bigint[], :timelines::jsonb[]) AS n (account_id, revision, timeline)
+WHERE a.account_id = n.account_id;
+
+-- name: add_claims!
+-- What new causes give. definitions travel as JSON, since unnest would flatten an array of arrays.
+INSERT INTO claims (account_id, cause_type, cause_id, definitions, program_version, recorded_at)
+SELECT n.account_id, n.cause_type, n.cause_id,
+       ARRAY(SELECT jsonb_array_elements_text(n.definitions)), :program_version::text, :now::timestamptz
+FROM unnest(:account_ids::bigint[], :cause_types::text[], :cause_ids::text[], :definitions::jsonb[])
+    AS n (account_id, cause_type, cause_id, definitions);
+
+-- name: add_vouchers!
+-- New vouchers.
+INSERT INTO vouchers (voucher_id, account_id, cause_type, cause_id, definition, terms, state, issued_at, expires_at,
+                      code_hash, key_version, recorded_at)
+SELECT n.*, :key_version::int, :now::timestamptz
+FROM unnest(:voucher_ids::uuid[], :account_ids::bigint[], :cause_types::text[], :cause_ids::text[],
+            :definitions::text[], :terms::jsonb[], :states::text[], :issued::timestamptz[], :expires::timestamptz[],
+            :code_hashes::bytea[]) AS n;
+
+-- name: move_vouchers!
+-- New state and dates of known vouchers; what a voucher is worth never changes.
+UPDATE vouchers AS v SET state = n.state, issued_at = n.issued_at, expires_at = n.expires_at
+FROM unnest(:voucher_ids::uuid[], :states::text[], :issued::timestamptz[], :expires::timestamptz[])
+    AS n (voucher_id, state, issued_at, expires_at)
+WHERE v.voucher_id = n.voucher_id;
+
+-- name: add_voucher_events!
+-- Steps of vouchers, into the append-only ledger.
+INSERT INTO voucher_events (voucher_id, step, revision, issued_at, expires_at, old_issued_at, old_expires_at, event_id,
+                            recorded_at)
+SELECT n.*, :now::timestamptz
+FROM unnest(:voucher_ids::uuid[], :steps::text[], :revisions::bigint[], :issued::timestamptz[],
+            :expires::timestamptz[], :old_issued::timestamptz[], :old_expires::timestamptz[], :event_ids::text[]) AS n;
+
+-- name: take_expired
+-- Vouchers whose last day has passed and for which that has not been told, locked, the longest waiting first.
+WITH due AS (
+    SELECT voucher_id
+    FROM vouchers
+    WHERE state = 'issued' AND expiry_told IS DISTINCT FROM expires_at AND expires_at <= :now::timestamptz
+    ORDER BY expires_at
+    LIMIT :count
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE vouchers AS v SET expiry_told = v.expires_at
+FROM due, accounts AS a
+WHERE v.voucher_id = due.voucher_id AND a.account_id = v.account_id
+RETURNING a.customer_id, a.revision, v.voucher_id, v.cause_type, v.cause_id, v.definition, v.terms, v.state,
+          v.issued_at, v.expires_at;
