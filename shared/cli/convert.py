@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from shared import clock
+from shared.cli import online_retail as data_set
+from shared.cli.files import open_text
+from shared.cli.online_retail import Account, Reader, events
 from shared.errors import UsageError
-
-if TYPE_CHECKING:
-    from shared.cli.online_retail import Account
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -38,9 +39,6 @@ def online_retail(
     ] = None,
 ) -> None:
     """Write the real purchases of 'Online Retail' (UCI) to stdout, one JSON event a line."""
-    from shared.cli.files import open_text
-    from shared.cli.online_retail import Reader, events
-
     day = parse_date(shift_to) if shift_to is not None else None
     reader = Reader("stdin" if file == "-" else file)
     with open_text(file) as text:
@@ -71,11 +69,8 @@ def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 def parse_date(text: str) -> date:
     """An ISO date, or ``yesterday`` by the shop's calendar."""
-    from shared import clock
-    from shared.cli.online_retail import ZONE
-
     if text == "yesterday":
-        return clock.now().astimezone(ZONE).date() - timedelta(days=1)
+        return clock.now().astimezone(data_set.ZONE).date() - timedelta(days=1)
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -84,8 +79,6 @@ def parse_date(text: str) -> date:
 
 def left_out(account: Account) -> list[str]:
     """What is no purchase, one phrase a reason, the biggest first."""
-    from shared.cli import online_retail as data_set
-
     words = {
         data_set.CANCELLATION: "cancellations (C…), which come with the next version",
         data_set.ADJUSTMENT: "adjustments of the books (A…, negative prices)",

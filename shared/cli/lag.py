@@ -1,0 +1,185 @@
+"""How far each service is behind: consumed positions and outboxes against the ends of the topics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from shared.contracts.catalogue import CONSUMES
+from shared.db import statements
+from shared.db.pool import TRANSIENT
+from shared.db.types import Connection
+
+ANSWER_SECONDS_MAX = 5.0
+AWAY = (*TRANSIENT, KafkaError)
+
+Place = tuple[str, int]
+
+
+sql = statements.load(Path(__file__).parent / "sql" / "lag.sql")
+
+
+class Away(Exception):
+    """A server does not answer; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Events that a service has not consumed yet."""
+
+    service: str
+    topic: str
+    partition: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at everything: the ends first, then each service in a snapshot of its own."""
+
+    ends: Mapping[Place, int]
+    left: tuple[Left, ...] = ()
+    outbox: Mapping[str, int] = field(default_factory=dict)
+    consumed: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether every service had consumed everything and published everything."""
+        return not self.left and not any(self.outbox.values())
+
+    def behind(self, service: str) -> int:
+        """Events that wait for one service."""
+        return sum(item.events for item in self.left if item.service == service)
+
+    def told(self) -> list[str]:
+        """What is left, one line a place."""
+        waiting = [
+            f"{item.service}: {item.events:,} events of {item.topic}/{item.partition} not consumed"
+            for item in self.left
+        ]
+        unsent = [
+            f"{service}: {count:,} events in the outbox not published"
+            for service, count in self.outbox.items()
+            if count
+        ]
+        return waiting + unsent
+
+
+class Watcher:
+    """Looks at Kafka and the three databases again and again; what goes away is connected to anew."""
+
+    def __init__(self, bootstrap: str, dsns: Mapping[str, str]) -> None:
+        self._bootstrap = bootstrap
+        self._dsns = dsns
+        self._connections: dict[str, Connection] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._drop_consumer()
+        for service in list(self._connections):
+            self._drop(service)
+
+    async def ends(self) -> dict[Place, int]:
+        """The end offset of every partition that some service reads. Raises Away."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                return await self._ends()
+        except AWAY as error:
+            await self._drop_consumer()
+            raise Away(f"Kafka at {self._bootstrap}: {_why(error)}") from None
+
+    async def _ends(self) -> dict[Place, int]:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap, client_id="treue-lag", enable_auto_commit=False
+            )
+            self._consumer = consumer
+            await consumer.start()
+        partitions: list[TopicPartition] = []
+        for topic in sorted({topic for topics in CONSUMES.values() for topic in topics}):
+            found = self._consumer.partitions_for_topic(topic)
+            if not found:
+                # The start-up metadata names every topic; one created since needs a new look.
+                await self._drop_consumer()
+                raise KafkaError(f"there is no topic {topic}")
+            partitions += [TopicPartition(topic, number) for number in found]
+        ends = await self._consumer.end_offsets(partitions)
+        return {(place.topic, place.partition): end for place, end in ends.items()}
+
+    async def look(self) -> Look:
+        """Where everything stands. Raises Away while a server does not answer."""
+        ends = await self.ends()
+        left: list[Left] = []
+        outbox: dict[str, int] = {}
+        consumed: dict[str, int] = {}
+        for service, topics in CONSUMES.items():
+            positions, outbox[service] = await self.service(service)
+            consumed[service] = sum(positions.get(place, 0) for place in ends if place[0] in topics)
+            left += behind(service, ends, positions)
+        return Look(ends, tuple(left), outbox, consumed)
+
+    async def service(self, service: str) -> tuple[dict[Place, int], int]:
+        """Consumed positions and number of unpublished events, as they were at one instant. Raises Away."""
+        try:
+            connection = await self.connection(service)
+            row = await connection.fetchrow(sql.standing, timeout=ANSWER_SECONDS_MAX)
+        except asyncpg.UndefinedTableError:
+            raise Away(f"database {service}: has no tables yet") from None
+        except AWAY as error:
+            self._drop(service)
+            raise Away(f"database {service}: {_why(error)}") from None
+        if row is None:
+            raise Away(f"database {service}: gave no answer")
+        positions = {(t, p): int(n) for t, p, n in json.loads(row["positions"])}
+        return positions, row["outbox"]
+
+    async def connection(self, service: str) -> Connection:
+        """The open connection to a service's database, made if there is none."""
+        connection = self._connections.get(service)
+        if connection is None or connection.is_closed():
+            connection = await asyncpg.connect(
+                self._dsns[service],
+                timeout=ANSWER_SECONDS_MAX,
+                server_settings={"application_name": "treue-lag"},
+            )
+            self._connections[service] = connection
+        return connection
+
+    def _drop(self, service: str) -> None:
+        connection = self._connections.pop(service, None)
+        if connection is not None:
+            connection.terminate()
+
+    async def _drop_consumer(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with suppress(*AWAY):
+                async with asyncio.timeout(1):
+                    await consumer.stop()
+
+
+def behind(service: str, ends: Mapping[Place, int], positions: Mapping[Place, int]) -> list[Left]:
+    """What a service has not consumed of its input topics, one item a partition."""
+    return [
+        Left(service, topic, partition, end - positions.get((topic, partition), 0))
+        for (topic, partition), end in sorted(ends.items())
+        if topic in CONSUMES[service] and end > positions.get((topic, partition), 0)
+    ]
+
+
+def _why(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
