@@ -1,0 +1,1 @@
+"""The contestants: ours, a naive Faust agent, the bare floor, and Kafka Streams."""
