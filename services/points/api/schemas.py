@@ -13,6 +13,84 @@ from shared.http.paging import Page
 
 LOT = "0b6ff2b0-3c0e-5a3c-9d6c-5a1f1a7d2a10"
 
+WHY = "150 points: 1 point per 1.00 GBP on 120.00 GBP, tier Silber (× 1.25)."
+WHY_DE = "150 Punkte: 1 Punkt je 1,00 GBP auf 120,00 GBP, Stufe Silber (× 1,25)."
+ENTRY: dict[str, Any] = {
+    "id": LOT,
+    "kind": "earned",
+    "points": 150,
+    "base": 120,
+    "bonus": 30,
+    "balance_after": 5391,
+    "occurred_at": "2010-12-01T08:26:00Z",
+    "recorded_at": "2026-11-22T09:00:00.123456Z",
+    "available_at": "2010-12-01T08:26:00Z",
+    "expires_at": "2012-01-01T00:00:00Z",
+    "lot_id": LOT,
+    "shop": "online-retail",
+    "order_id": "536365",
+    "source_event_id": "5f0c6f4e",
+    "tier": "silver",
+    "multiplier": "1.25",
+    "reason": None,
+    "explanation": WHY,
+    "explanation_de": WHY_DE,
+}
+STORY: dict[str, Any] = {
+    "kind": "award",
+    "program": "demo",
+    "program_version": "46b290243e15",
+    "sentence": {"de": WHY_DE, "en": WHY},
+    "steps": [
+        {
+            "rule": "base",
+            "value": "120",
+            "text": {"de": "1 Punkt je 1,00 GBP: 120", "en": "1 point per 1.00 GBP: 120"},
+        },
+        {
+            "rule": "tier",
+            "value": "150",
+            "text": {"de": "Stufe Silber (× 1,25): 150", "en": "tier Silber (× 1.25): 150"},
+        },
+    ],
+    "points": 150,
+    "total": 150,
+    "base": 120,
+    "bonus": 30,
+    "exact": "150",
+    "rounding": "floor",
+    "tier": "silver",
+    "multiplier": "1.25",
+    "inputs": {
+        "currency": "GBP",
+        "exchange_rate": None,
+        "order_discount": "0",
+        "prices_include_tax": True,
+        "net_spend": "120.00",
+    },
+    "lines": [
+        {
+            "line_id": "1",
+            "sku": "85123A",
+            "quantity": "6",
+            "net": "120.00",
+            "points": 150,
+            "reason": None,
+            "text": None,
+        }
+    ],
+    "not_fired": [
+        {
+            "rule": "tier:gold",
+            "condition": "in_force_before_purchase",
+            "text": {
+                "de": "Stufe Gold (× 1,5) galt vor dem Einkauf nicht",
+                "en": "tier Gold (× 1.5) was not in force before the purchase",
+            },
+        }
+    ],
+}
+
 
 def _shown(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
@@ -54,29 +132,7 @@ class Balance(BaseModel):
 class Entry(BaseModel):
     """One immutable, signed line of the ledger."""
 
-    model_config = _shown(
-        {
-            "id": LOT,
-            "kind": "earned",
-            "points": 173,
-            "base": 139,
-            "bonus": 34,
-            "balance_after": 5391,
-            "occurred_at": "2010-12-01T08:26:00Z",
-            "recorded_at": "2026-11-22T09:00:00.123456Z",
-            "available_at": "2010-12-01T08:26:00Z",
-            "expires_at": "2012-01-01T00:00:00Z",
-            "lot_id": LOT,
-            "shop": "online-retail",
-            "order_id": "536365",
-            "source_event_id": "5f0c6f4e",
-            "tier": "silver",
-            "multiplier": "1.25",
-            "reason": None,
-            "explanation": "173 points: 1 point per 1.00 GBP on 139.12 GBP, tier Silber (× 1.25), rounded down.",
-            "explanation_de": "173 Punkte: 1 Punkt je 1,00 GBP auf 139,12 GBP, Stufe Silber (× 1,25), abgerundet.",
-        }
-    )
+    model_config = _shown(ENTRY)
 
     id: UUID
     kind: Literal["earned", "tier_bonus"]
@@ -135,6 +191,8 @@ class LotPage(Page[Lot]):
 
 class Explanation(BaseModel):
     """Why these points, step by step, and why not more."""
+
+    model_config = _shown({"entry": ENTRY, "customer_id": "17850", "explanation": STORY})
 
     entry: Entry
     customer_id: str
