@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from services.points.domain import wording
 from services.points.domain.earning import TEST
+from services.points.domain.exact import exactly
 from services.points.domain.packing import (
     AWARD,
     CORRECTION,
@@ -94,6 +95,7 @@ class Explanation:
     not_fired: list[NotFired]
 
 
+@exactly
 def unpack(stored: bytes | str, names: Mapping[str, str] | None = None) -> Explanation:
     """Tell an entry's story from its stored form; ``names`` turns tier ids into what customers read."""
     packed = decode(stored)
