@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition
 
+from shared.cli.quiet import silence
 from shared.contracts.catalogue import CONSUMES
 from shared.db import statements
 from shared.db.pool import TRANSIENT
@@ -82,13 +84,14 @@ class Watcher:
         self._bootstrap = bootstrap
         self._dsns = dsns
         self._connections: dict[str, Connection] = {}
-        self._consumer: AIOKafkaConsumer | None = None
+        self._client: AIOKafkaClient | None = None
 
     async def __aenter__(self) -> Self:
+        silence()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._drop_consumer()
+        await self._drop_client()
         for service in list(self._connections):
             self._drop(service)
 
@@ -98,26 +101,29 @@ class Watcher:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 return await self._ends()
         except AWAY as error:
-            await self._drop_consumer()
+            await self._drop_client()
             raise Away(f"Kafka at {self._bootstrap}: {_why(error)}") from None
 
     async def _ends(self) -> dict[Place, int]:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap, client_id="treue-lag", enable_auto_commit=False
+        client = self._client
+        if client is None:
+            client = self._client = AIOKafkaClient(
+                bootstrap_servers=self._bootstrap, client_id="treue-lag"
             )
-            self._consumer = consumer
-            await consumer.start()
-        partitions: list[TopicPartition] = []
-        for topic in sorted({topic for topics in CONSUMES.values() for topic in topics}):
-            found = self._consumer.partitions_for_topic(topic)
-            if not found:
-                # The start-up metadata names every topic; one created since needs a new look.
-                await self._drop_consumer()
-                raise KafkaError(f"there is no topic {topic}")
-            partitions += [TopicPartition(topic, number) for number in found]
-        ends = await self._consumer.end_offsets(partitions)
-        return {(place.topic, place.partition): end for place, end in ends.items()}
+            await client.bootstrap()
+            await client.set_topics(sorted({topic for read in CONSUMES.values() for topic in read}))
+        found: dict[Place, int] = {}
+        for node, places in _by_leader(client.cluster).items():
+            topics: dict[str, list[tuple[int, int]]] = {}
+            for topic, partition in places:
+                topics.setdefault(topic, []).append((partition, OffsetResetStrategy.LATEST))
+            answer = await client.send(node, OffsetRequest(-1, 0, list(topics.items())))
+            for topic, partitions in answer.topics:
+                for partition, code, _time, end in partitions:
+                    if code:
+                        raise for_code(code)
+                    found[topic, partition] = end
+        return found
 
     async def look(self) -> Look:
         """Where everything stands. Raises Away while a server does not answer."""
@@ -163,12 +169,27 @@ class Watcher:
         if connection is not None:
             connection.terminate()
 
-    async def _drop_consumer(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
+    async def _drop_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
             with suppress(*AWAY):
                 async with asyncio.timeout(1):
-                    await consumer.stop()
+                    await client.close()
+
+
+def _by_leader(cluster: Any) -> dict[int, list[Place]]:
+    """The partitions that services read, by the broker to ask about them."""
+    nodes: dict[int, list[Place]] = {}
+    for topic in {topic for read in CONSUMES.values() for topic in read}:
+        partitions = cluster.partitions_for_topic(topic)
+        if not partitions:
+            raise KafkaError(f"there is no topic {topic}")
+        for partition in partitions:
+            leader = cluster.leader_for_partition(TopicPartition(topic, partition))
+            if leader is None or leader < 0:
+                raise KafkaError(f"{topic}/{partition} has no leader")
+            nodes.setdefault(leader, []).append((topic, partition))
+    return nodes
 
 
 def behind(service: str, ends: Mapping[Place, int], positions: Mapping[Place, int]) -> list[Left]:

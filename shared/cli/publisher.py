@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from shared.cli.quiet import silence
 from shared.contracts.catalogue import NOT_YET, TOPIC_OF, TOPICS
 from shared.contracts.envelope import CONTENT_TYPE, SPEC_VERSION
 from shared.errors import UsageError
@@ -143,6 +144,7 @@ class Publisher:
         self._progress_at = time.monotonic()
 
     async def __aenter__(self) -> Self:
+        silence()
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap,
             acks="all",
