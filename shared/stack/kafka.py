@@ -60,8 +60,12 @@ num.io.threads=4
 log.cleaner.dedupe.buffer.size=2097152
 """
 LOG4J = """\
-rootLogger.level = INFO
+rootLogger.level = WARN
 rootLogger.appenderRef.o.ref = out
+logger.start.name = org.apache.kafka.common.utils.AppInfoParser
+logger.start.level = INFO
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = INFO
 appender.o.type = Console
 appender.o.name = out
 appender.o.layout.type = PatternLayout

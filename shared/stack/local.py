@@ -45,6 +45,7 @@ class LocalStack:
         self.plan = plan
         self.tell = tell
         self.ready = False
+        self._state = "ready"
         self.credentials = credentials.ensure(plan.layout)
         self.supervisor = Supervisor(plan.layout.dir, tell, self._changed)
         self._started = processes.started(os.getpid())
@@ -146,6 +147,7 @@ class LocalStack:
         # What no child answers for: a download under way, a database session that outlived its server.
         processes.sweep(self.plan.layout.dir)
         self.supervisor.close()
+        self._state = "stopped"
         self._changed()
 
     def _changed(self) -> None:
@@ -166,7 +168,7 @@ class LocalStack:
         return {
             "ready": self.ready,
             "workers": self.plan.workers,
-            "supervisor": {"pid": os.getpid(), "started": self._started},
+            "supervisor": {"state": self._state, "pid": os.getpid(), "started": self._started},
             "processes": self.supervisor.records(),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from shared.stack.layout import Layout
 
 SUPERVISOR = "supervisor"
 BAD = ("error", "critical")
-# How libraries without our format begin the line that says what went wrong.
-MARKS = ("ERROR", "FATAL", "PANIC", "Traceback", "Exception", "CRITICAL")
+# How a traceback ends, and how Kafka and PostgreSQL mark a line that tells of an error.
+ERROR = re.compile(r"^[\w.]+(Error|Exception): |\b(ERROR|FATAL|PANIC)\b")
+# PostgreSQL's answer to those who ask too early, our own probe among them.
+HARMLESS = ("the database system is starting up", "the database system is shutting down")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessReport:
-    """One process: ``state`` is ready, starting, waiting (for its restart), stopping or dead."""
+    """One process; ``state`` is ready, starting, waiting (for its restart), stopping, stopped or dead."""
 
     name: str
     state: str
@@ -41,7 +44,7 @@ def of(layout: Layout) -> list[ProcessReport]:
     state = read_json(layout.state_json)
     if state is None:
         return []
-    supervisor = {"name": SUPERVISOR, "state": "ready", **state["supervisor"]}
+    supervisor = {"name": SUPERVISOR, **state["supervisor"]}
     return [_report(record, layout) for record in (supervisor, *state["processes"])]
 
 
@@ -49,7 +52,7 @@ def _report(record: dict[str, Any], layout: Layout) -> ProcessReport:
     pid, since = record.get("pid"), record.get("started")
     alive = bool(pid and since and processes.is_alive(pid, since))
     # The file is only as fresh as its writer: a killed supervisor leaves the state of its last breath.
-    state = record["state"] if alive or record["state"] == "waiting" else "dead"
+    state = record["state"] if alive or record["state"] in ("waiting", "stopped") else "dead"
     return ProcessReport(
         name=record["name"],
         state=state,
@@ -76,10 +79,12 @@ def _error_in(line: str) -> str:
             entry = json.loads(line)
         except ValueError:
             return ""
-        if entry.get("level") not in BAD:
+        if not isinstance(entry, dict) or entry.get("level") not in BAD:
             return ""
         about = entry.get("error") or entry.get("exception") or ""
         detail = about if isinstance(about, str) else ""
         when = entry.get("timestamp", "")
         return " ".join(part for part in (when, entry.get("event", ""), detail) if part)
-    return line.strip() if any(mark in line for mark in MARKS) else ""
+    if not ERROR.search(line) or line.endswith(HARMLESS):
+        return ""
+    return line.strip()

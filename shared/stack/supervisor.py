@@ -183,7 +183,8 @@ class Supervisor:
         finally:
             if process.poll() is None:
                 process.kill()
-        if process.wait() != 0:
+                process.wait()
+        if process.returncode != 0:
             raise NotReady(spec.name, _ending(process.returncode), spec.log)
 
     async def stop(self, names: Iterable[str]) -> None:

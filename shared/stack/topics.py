@@ -7,9 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    TopicAlreadyExistsError,
+)
 
 from shared.contracts.catalogue import TOPICS, TopicSpec
 from shared.errors import UsageError
@@ -18,6 +23,7 @@ ENVIRONMENT = "TREUE_KAFKA"
 REPLICATION = "TREUE_KAFKA_REPLICATION"
 WAIT_SECONDS_MAX = 60.0
 PAUSE_SECONDS = 0.2
+GROUP = "treue-points"
 
 
 async def create(
@@ -46,9 +52,16 @@ async def _create(bootstrap: str, topics: Sequence[TopicSpec], replication: int)
                 # Someone else was quicker: that is what we wanted.
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise UsageError(f"topic {name} cannot be created: {message or code}")
+        await _wake_coordinator(admin)
         return [topic.name for topic in missing]
     finally:
         await admin.close()
+
+
+async def _wake_coordinator(admin: AIOKafkaAdminClient) -> None:
+    """Have the broker make its offsets topic now: the first consumer would else be turned away."""
+    with suppress(GroupCoordinatorNotAvailableError):
+        await admin.find_coordinator(GROUP)
 
 
 def _new(topic: TopicSpec, replication: int) -> NewTopic:
