@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from shared.errors import UsageError
 
+KEY_CHARS_MAX = 64
+
 Path = tuple[str | int, ...]
 
 
@@ -51,5 +53,11 @@ class Finding:
 
 def dotted(path: Path) -> str:
     """Write a path as people do: ``tiers.levels[2].threshold``."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".")
+    steps = (f"[{step}]" if isinstance(step, int) else f".{_named(step)}" for step in path)
+    return "".join(steps).removeprefix(".")
+
+
+def _named(key: str) -> str:
+    """Show a key of the file in one line."""
+    key = key if len(key) <= KEY_CHARS_MAX else f"{key[:KEY_CHARS_MAX]}…"
+    return key if key.isprintable() else repr(key)

@@ -43,7 +43,7 @@ class Tree:
 
     def place(self, path: Path, *, of_key: bool = False) -> tuple[int, int]:
         """Tell line and column of a path; of what is missing, those of what should hold it."""
-        while path and path not in self.values:
+        while path and path not in self.values and path not in self.keys:
             path, of_key = path[:-1], True
         first, second = (self.keys, self.values) if of_key else (self.values, self.keys)
         return first.get(path) or second.get(path) or (1, 1)
@@ -64,11 +64,11 @@ def read(text: str) -> Tree:
         line, column = _line_of(text, error.position)
         tree.mistakes.append(Mistake(line, column, "", "a character that YAML does not allow"))
         return tree
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, OverflowError) as error:  # such as a character \UFFFFFFFF
         tree.mistakes.append(Mistake(1, 1, "", f"is not readable YAML: {error}"))
         return tree
     if root is not None:
-        _Walk(tree).node(root, ())
+        tree.data = _Walk(tree).value(root, ())
     return tree
 
 
@@ -79,45 +79,45 @@ class _Walk:
         self.tree = tree
         self.seen: set[int] = set()
 
-    def node(self, node: Node, path: Path) -> None:
-        """Read the whole document."""
-        self.tree.data = self._value(node, path)
-
-    def _value(self, node: Node, path: Path) -> Any:
-        self.tree.values.setdefault(path, _place(node))
-        if id(node) in self.seen or getattr(node, "anchor", None):
+    def value(self, node: Node, path: Path) -> Any:
+        """Turn a node and all below it into plain content."""
+        aliased = id(node) in self.seen
+        empty = isinstance(node, ScalarNode) and node.style is None and not node.value
+        # An alias has the place of its anchor, and nothing that of whatever comes next.
+        place = self.tree.place(path) if aliased or empty else _place(node)
+        self.tree.values[path] = place
+        if aliased or getattr(node, "anchor", None):
             # Without them, content is as large as it looks: no file can explode.
-            self._refuse(node, path, "anchors and aliases (& and *) are not used here")
-            if id(node) in self.seen:
+            self._refuse(place, path, "anchors and aliases (& and *) are not used here")
+            if aliased:
                 return None
         self.seen.add(id(node))
         if str(node.tag) not in _TAGS:
-            self._refuse(node, path, f"the tag {shown(str(node.tag))} is not used here")
+            self._refuse(place, path, f"the tag {shown(str(node.tag))} is not used here")
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
-            return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         return _scalar(node) if isinstance(node, ScalarNode) else None
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         content: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
-                self._refuse(key_node, path, "a key must be a text", "key: value")
+                self._refuse(_place(key_node), path, "a key must be a text", "key: value")
                 continue
             key = key_node.value
             if key in content:
                 first = self.tree.keys[(*path, key)][0]
-                self._refuse(
-                    key_node, (*path, key), f"is written twice, first in line {first}", "once"
-                )
+                message = f"is written twice, first in line {first}"
+                self._refuse(_place(key_node), (*path, key), message, "once")
                 continue
             self.tree.keys[(*path, key)] = _place(key_node)
-            content[key] = self._value(value_node, (*path, key))
+            content[key] = self.value(value_node, (*path, key))
         return content
 
-    def _refuse(self, node: Node, path: Path, message: str, allowed: str = "") -> None:
-        self.tree.mistakes.append(Mistake(*_place(node), dotted(path), message, allowed))
+    def _refuse(self, place: tuple[int, int], path: Path, message: str, allowed: str = "") -> None:
+        self.tree.mistakes.append(Mistake(*place, dotted(path), message, allowed))
 
 
 def _scalar(node: ScalarNode) -> Any:
