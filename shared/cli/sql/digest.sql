@@ -5,7 +5,7 @@
 -- What every customer has earned and lost in sum.
 SELECT count(*) AS items, encode(sha256(convert_to(coalesce(string_agg(item, E'\n' ORDER BY item COLLATE "C"), ''),
                                                    'UTF8')), 'hex') AS sha256
-FROM (SELECT jsonb_build_array(customer_id, balance)::text AS item FROM accounts) AS items;
+FROM (SELECT jsonb_build_array(customer_id, balance)::text AS item FROM accounts WHERE seq > 0) AS items;
 
 -- name: points_lots
 -- Every award with its corrections: what it is worth now, and from when until when.

@@ -1,0 +1,125 @@
+"""Checks across the three databases: what one service told, the others must hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from shared.cli.letters import connection
+from shared.contracts.tiers import TierMove
+from shared.db import statements
+from shared.db.types import Connection
+from shared.invariants import ROWS_SHOWN_MAX, Result
+
+sql = statements.load(Path(__file__).parent / "sql" / "verify.sql")
+_moves = msgspec.json.Decoder(list[TierMove]).decode
+
+Facts = tuple[Any, ...]
+Read = Callable[[asyncpg.Record], Facts]
+
+
+def plain(row: asyncpg.Record) -> Facts:
+    """Everything beside the key, as it is."""
+    return tuple(row)[1:]
+
+
+def moves(row: asyncpg.Record) -> Facts:
+    """A way through the levels by its content: services may write the same moves differently."""
+    return tuple(_moves(row["timeline"]))
+
+
+async def check(dsns: Mapping[str, str]) -> list[Result]:
+    """Run all of them, each service on one snapshot. Only meaningful while nothing is on its way."""
+    async with AsyncExitStack() as stack:
+        services = {
+            name: await stack.enter_async_context(connection(name, dsn))
+            for name, dsn in dsns.items()
+        }
+        for conn in services.values():
+            snapshot = conn.transaction(isolation="repeatable_read", readonly=True)
+            await stack.enter_async_context(snapshot)
+        points, tiers, rewards = services["points"], services["tiers"], services["rewards"]
+        results = [
+            await _compare(
+                Result(
+                    "every-award-qualifies-once",
+                    "each purchase credited in points counts once in tiers, with the same base and spend",
+                ),
+                {"points": (points, sql.awards), "tiers": (tiers, sql.qualifying)},
+                plain,
+            )
+        ]
+        for name, conn in (("points", points), ("rewards", rewards)):
+            results += [
+                await _compare(
+                    Result(
+                        f"{name}-knows-every-tier",
+                        f"{name} holds each customer's way through the levels as tiers has it",
+                    ),
+                    {"tiers": (tiers, sql.timelines), name: (conn, sql.timelines)},
+                    moves,
+                )
+            ]
+        for name, conn in (("tiers", tiers), ("rewards", rewards)):
+            results += [
+                await _compare(
+                    Result(f"{name}-knows-every-customer", f"{name} knows the customers of points"),
+                    {"points": (points, sql.credited), name: (conn, sql.customers)},
+                    plain,
+                )
+            ]
+        results.append(await _counted(services))
+        return results
+
+
+async def _counted(services: Mapping[str, Connection]) -> Result:
+    result = Result(
+        "every-record-has-a-verdict",
+        "records read = applied + duplicates + refused + parked + dead letters, in each partition",
+    )
+    for name, conn in services.items():
+        for row in await conn.fetch(sql.miscounted):
+            _note(result, {"service": name, **row})
+    return result
+
+
+async def _compare(
+    result: Result, sides: Mapping[str, tuple[Connection, str]], read: Read
+) -> Result:
+    """Read two ordered lists alongside each other and note what stands on one side only, or differs."""
+    (left_name, left_source), (right_name, right_source) = sides.items()
+    left, right = _rows(*left_source, read), _rows(*right_source, read)
+    one, other = await anext(left, None), await anext(right, None)
+    while one or other:
+        if other is None or (one is not None and one[0] < other[0]):
+            _note(result, {"key": one[0] if one else None, left_name: _told(one), right_name: None})
+            one = await anext(left, None)
+        elif one is None or other[0] < one[0]:
+            _note(result, {"key": other[0], left_name: None, right_name: _told(other)})
+            other = await anext(right, None)
+        else:
+            if one[1] != other[1]:
+                found = {left_name: _told(one), right_name: _told(other)}
+                _note(result, {"key": one[0], **found})
+            one, other = await anext(left, None), await anext(right, None)
+    return result
+
+
+async def _rows(conn: Connection, query: str, read: Read) -> AsyncIterator[tuple[Any, Facts]]:
+    async for row in conn.cursor(query, prefetch=1000):
+        yield row["key"], read(row)
+
+
+def _told(side: tuple[Any, Facts] | None) -> list[str]:
+    return [str(fact) for fact in side[1]] if side else []
+
+
+def _note(result: Result, row: dict[str, Any]) -> None:
+    result.violations += 1
+    if len(result.rows) < ROWS_SHOWN_MAX:
+        result.rows.append(row)

@@ -1,0 +1,180 @@
+"""``treue verify``: the invariants of each service and those between them, with every violation named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from shared.cli import agreement
+from shared.cli.common import DirOption, layout_of, load_stack
+from shared.cli.lag import Away, Look, Watcher
+from shared.contracts.catalogue import CONSUMES
+from shared.errors import UsageError
+from shared.invariants import Result
+from shared.stack.layout import Layout
+
+BETWEEN = "between them"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked, by service; ``left`` is what was still on its way, so that less could be checked."""
+
+    checks: dict[str, list[Result]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def violations(self) -> int:
+        """How many rows contradict an invariant."""
+        return sum(result.violations for results in self.checks.values() for result in results)
+
+    @property
+    def count(self) -> int:
+        """How many invariants were checked."""
+        return sum(len(results) for results in self.checks.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything could be checked, and holds."""
+        return not self.left and not self.violations
+
+
+def verify(
+    folder: DirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check the invariants over the three databases: exit code 0 if all hold, else 1.
+
+    What one service told another can only be compared once it has arrived: run `treue drain` before.
+    """
+    report = asyncio.run(check(load_stack(folder), layout_of(folder)))
+    if as_json:
+        print(json.dumps(_plain(report), default=str, indent=2))
+    else:
+        show(report, Console(highlight=False))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+async def check(stack: Mapping[str, Any], layout: Layout) -> Report:
+    """Each service's own invariants, and those between the databases if nothing is on its way."""
+    report = Report()
+    before = await _look(stack)
+    found = await asyncio.gather(*(_service(name, stack, layout) for name in CONSUMES))
+    report.checks = dict(zip(CONSUMES, found, strict=True))
+    report.left = before.told()
+    if before.done:
+        between = await agreement.check(stack["postgres"])
+        after = await _look(stack)
+        if after.ends != before.ends or not after.done:
+            # New events came while we compared: a difference may be theirs.
+            report.left = after.told() or ["new events came while the databases were compared"]
+        else:
+            report.checks[BETWEEN] = between
+    return report
+
+
+async def _look(stack: Mapping[str, Any]) -> Look:
+    async with Watcher(stack["kafka"], stack["postgres"]) as watcher:
+        try:
+            return await watcher.look()
+        except Away as error:
+            raise UsageError(f"{error}; see `treue status`") from None
+
+
+async def _service(name: str, stack: Mapping[str, Any], layout: Layout) -> list[Result]:
+    """A service checks itself, in a process of its own: shared code knows no service."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"services.{name}", "check", "--json"),
+        env={**os.environ, **environment(name, stack, layout)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    try:
+        told = json.loads(out)["checks"]
+    except (ValueError, KeyError):
+        words = err.decode(errors="replace").strip().splitlines()
+        why = words[-1] if words else f"exit code {process.returncode}"
+        raise UsageError(f"{name} could not check itself: {why}") from None
+    return [Result(**result) for result in told]
+
+
+def environment(name: str, stack: Mapping[str, Any], layout: Layout) -> dict[str, str]:
+    """The settings a service of this stack runs with, as far as a check needs them."""
+    port = urlsplit(stack[f"{name}_url"]).port
+    settings = {
+        "DATABASE": stack["postgres"][name],
+        "KAFKA": stack["kafka"],
+        "PROGRAM": stack["program"],
+        "PORT": str(port),
+        "WORKER_PORT": str(port),
+        "KEYS_FILE": str(layout.keys_json),
+        "SECRET_FILE": str(layout.secret),
+        "LOG_LEVEL": "ERROR",
+    }
+    return {f"TREUE_{name.upper()}_{key}": value for key, value in settings.items()}
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "drained": not report.left,
+        "left": report.left,
+        "invariants": report.count,
+        "violations": report.violations,
+        "checks": [
+            {"service": service, **asdict(result)}
+            for service, results in report.checks.items()
+            for result in results
+        ],
+    }
+
+
+def show(report: Report, console: Console) -> None:
+    """The list of what was checked, then every violation with its rows."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    table.add_column("invariant", overflow="fold")
+    table.add_column("violations", justify="right")
+    for service, results in report.checks.items():
+        table.add_section()
+        for number, result in enumerate(results):
+            style = "bold red" if result.violations else ""
+            count = f"{result.violations:,}"
+            table.add_row("" if number else service, result.says, count, style=style)
+    console.print(table)
+    for service, results in report.checks.items():
+        for result in results:
+            _violations(service, result, console)
+    console.print(f"{report.count} invariants checked, {report.violations:,} violations.")
+    if report.left:
+        console.print("Not compared between the services, because not everything has arrived:")
+        for line in report.left:
+            console.print(f"  {line}", markup=False)
+        console.print("Run `treue drain` first.")
+
+
+def _violations(service: str, result: Result, console: Console) -> None:
+    if not result.violations:
+        return
+    console.print(
+        f"{service}: {result.name} does not hold ({result.violations:,}):", style="bold red"
+    )
+    for row in result.rows:
+        facts = ", ".join(f"{name} {value}" for name, value in row.items())
+        console.print(f"  {facts}", markup=False)
+    more = result.violations - len(result.rows)
+    if more:
+        console.print(f"  … and {more:,} more")
