@@ -13,7 +13,7 @@ EVENT_BYTES_MAX = 256 * 1024
 ID_CHARS_MAX = 200
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """An envelope whose ``data`` is still undecoded bytes: its type decides which struct reads it."""
 
     id: str
@@ -25,7 +25,7 @@ class Incoming(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Outgoing(msgspec.Struct, frozen=True, omit_defaults=False):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """An envelope we publish; ``data`` is one of the structs of ``shared.contracts``."""
 
     id: str

@@ -11,14 +11,14 @@ EARNED = "treue.points.earned.v1"
 ADJUSTED = "treue.points.adjusted.v1"
 
 
-class TierRef(msgspec.Struct, frozen=True):
+class TierRef(msgspec.Struct, frozen=True, gc=False):
     """The tier whose multiplier was applied; ``id`` is null below the first level."""
 
     id: str | None
     multiplier: str
 
 
-class PointsEarned(msgspec.Struct, frozen=True):
+class PointsEarned(msgspec.Struct, frozen=True, gc=False):
     """One purchase was credited. Published for every purchase of a known customer, also at 0 points.
 
     ``base`` is what the purchase earned before the tier's own multiplier: tiers qualify on it, never on
@@ -42,7 +42,7 @@ class PointsEarned(msgspec.Struct, frozen=True):
     cause: str
 
 
-class PointsAdjusted(msgspec.Struct, frozen=True):
+class PointsAdjusted(msgspec.Struct, frozen=True, gc=False):
     """A correcting entry on an existing lot (``points`` is the signed change)."""
 
     customer_id: str

@@ -16,7 +16,7 @@ CANCELLED = "treue.purchase.cancelled.v1"
 Kind = Literal["product", "gift_card", "shipping", "fee", "tip"]
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One line of a purchase; money in the purchase's currency, as decimal strings or numbers."""
 
     line_id: str
@@ -30,7 +30,7 @@ class Line(msgspec.Struct, frozen=True):
     tax: Decimal = Decimal(0)
 
 
-class PurchaseCompleted(msgspec.Struct, frozen=True):
+class PurchaseCompleted(msgspec.Struct, frozen=True, gc=False):
     """An order that a shop regards as done. Without ``customer_id`` it is a guest's."""
 
     order_id: str

@@ -16,14 +16,14 @@ VOUCHER_REINSTATED = "treue.voucher.reinstated.v1"
 VoucherKind = Literal["percent", "amount", "gift_card", "free_product", "free_shipping"]
 
 
-class Cause(msgspec.Struct, frozen=True):
+class Cause(msgspec.Struct, frozen=True, gc=False):
     """Why a voucher exists: ``promotion`` with the level and how often it was reached, e.g. ``gold#1``."""
 
     type: str
     id: str
 
 
-class VoucherChanged(msgspec.Struct, frozen=True):
+class VoucherChanged(msgspec.Struct, frozen=True, gc=False):
     """A voucher was issued, has expired, was revoked or reinstated; re-dated ones are ``issued`` again.
 
     ``voucher`` names its definition; ``value`` is per cent or money in ``currency``, as a decimal string.

@@ -16,7 +16,7 @@ DOWNGRADED = "treue.tier.downgraded.v1"
 ChangeKind = Literal["upgraded", "retained", "downgraded"]
 
 
-class TierMove(msgspec.Struct, frozen=True):
+class TierMove(msgspec.Struct, frozen=True, gc=False):
     """One step of a customer's way through the levels, in force for instants strictly after ``since``.
 
     ``reach`` counts how often the customer has reached this level by an upgrade, from 1; with the level it
@@ -34,7 +34,7 @@ class TierMove(msgspec.Struct, frozen=True):
     cause: str | None
 
 
-class TierChanged(msgspec.Struct, frozen=True):
+class TierChanged(msgspec.Struct, frozen=True, gc=False):
     """A customer's way through the levels changed. The same shape serves upgraded, retained and downgraded.
 
     ``move`` is the step this event announces, ``timeline`` the customer's whole way as known now, oldest first.
