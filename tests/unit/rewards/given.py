@@ -20,7 +20,7 @@ tiers:
   levels:
     - {{id: bronze, name: Bronze, threshold: 0}}
     - {{id: silver, name: Silber, threshold: 500, on_reach: [{silver}]}}
-    - {{id: gold, name: Gold, threshold: 2000, on_reach: [{gold}]}}
+    - {{id: {top}, name: Gold, threshold: 2000, on_reach: [{gold}]}}
 vouchers:
   ten: {{kind: percent, percent: "10.0", valid_for: {valid_for}, max_discount: "30"}}
   cash: {{kind: amount, amount: "25", min_order: "50.00", name: Danke}}
@@ -37,11 +37,17 @@ def program(
     silver: str = "ten",
     gold: str = "cash, ship",
     currency: str = "GBP",
+    top: str = "gold",
 ) -> Program:
     """Silver gives ``ten``, gold gives ``cash`` and ``ship``, unless said otherwise."""
     return programs.parse(
         RULES.format(
-            timezone=timezone, valid_for=valid_for, silver=silver, gold=gold, currency=currency
+            timezone=timezone,
+            valid_for=valid_for,
+            silver=silver,
+            gold=gold,
+            currency=currency,
+            top=top,
         )
     )
 
