@@ -71,6 +71,7 @@ bench-quick: setup ## the same, fewer rounds
 lock: ## resolve the dependencies anew, with hashes and without index addresses
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url requirements/runtime.in -o requirements/runtime.txt
+	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url requirements/build.in -o requirements/build.txt
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url requirements/dev.in -o requirements/dev.txt
 
 clean: ## remove the virtual environment and all local data
