@@ -24,9 +24,9 @@ from shared.program.fields import (
     Moment,
     Positive,
     WrittenSet,
-    as_list,
     choice,
 )
+from shared.program.values import as_list
 
 ExpiryKind = Literal["none", "after", "inactivity"]
 RefundPolicy = Literal["allow_negative", "clamp_to_zero"]
@@ -35,10 +35,10 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class Base(Section):
-    """So many points for so much money."""
+    """So many points for so much money; exact, and rounded once for the whole purchase."""
 
     points: Count = Field(description="this many points …")
-    per: Positive = Field(description="… for each full amount of this")
+    per: Positive = Field(description="… for this much money; what is between counts in parts")
 
 
 class Exclude(Section):

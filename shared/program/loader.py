@@ -9,10 +9,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.program import rules
-from shared.program.fields import did_you_mean, shown
 from shared.program.mistakes import Finding, Mistake, Path, ProgramError, dotted
 from shared.program.model import Program
 from shared.program.tree import FILE_BYTES_MAX, Tree, read
+from shared.program.values import did_you_mean, shown
 
 
 def load(path: File | str) -> Program:

@@ -26,10 +26,9 @@ from shared.program.fields import (
     NotNegative,
     Text,
     Timezone,
-    as_list,
-    as_mapping,
     choice,
 )
+from shared.program.values import as_list, as_mapping
 from shared.program.vouchers import Rewards, VoucherDefinition
 
 Enrolment = Literal["automatic", "opt_in"]

@@ -12,11 +12,24 @@ from pydantic_core import PydanticCustomError
 
 from shared.clock import local_instant, local_midnight
 from shared.money import UnknownCurrency, currency_digits, minor_units
-from shared.program.fields import Number, as_decimal, as_moment, as_timezone, did_you_mean, shown
 from shared.program.mistakes import Finding, Path
+from shared.program.values import Number, as_decimal, as_moment, as_timezone, did_you_mean, shown
 
 T = TypeVar("T")
 Findings = Iterator[Finding]
+
+# What the file may say but this version does not do: (path, word, what it does instead).
+LATER_WORDS: tuple[tuple[Path, str, str], ...] = (
+    (("enrolment",), "opt_in", "automatic"),
+    (("earning", "expiry", "kind"), "inactivity", "none, after"),
+    (("tiers", "window", "kind"), "anniversary", "rolling, calendar_year, lifetime"),
+)
+LATER_PARTS: tuple[Path, ...] = (
+    ("earning", "campaigns"),
+    ("earning", "activities"),
+    ("rewards", "birthday"),
+    ("rewards", "catalog"),
+)
 
 
 class Raw:
@@ -76,21 +89,10 @@ def check(data: Any) -> Findings:
 def not_yet(data: Any) -> Findings:
     """Find what is rightly written but not alive in this version: refused, never ignored."""
     raw = Raw(data)
-    words: tuple[tuple[Path, str, str], ...] = (
-        (("enrolment",), "opt_in", "automatic"),
-        (("earning", "expiry", "kind"), "inactivity", "none, after"),
-        (("tiers", "window", "kind"), "anniversary", "rolling, calendar_year, lifetime"),
-    )
-    for path, word, allowed in words:
+    for path, word, allowed in LATER_WORDS:
         if raw.at(*path) == word:
             yield Finding(path, f"{word} is not supported yet", allowed)
-    parts: tuple[Path, ...] = (
-        ("earning", "campaigns"),
-        ("earning", "activities"),
-        ("rewards", "birthday"),
-        ("rewards", "catalog"),
-    )
-    for path in parts:
+    for path in LATER_PARTS:
         if raw.at(*path):
             yield Finding(path, "is not supported yet", "leave it out")
 

@@ -12,8 +12,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from shared.program.fields import Number, shown
 from shared.program.mistakes import Mistake, Path, dotted
+from shared.program.values import Number, shown
 
 FILE_BYTES_MAX = 256 * 1024
 NESTING_MAX = 20

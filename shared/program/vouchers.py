@@ -23,15 +23,15 @@ from shared.program.fields import (
     MaybeWritten,
     Text,
     WrittenSet,
-    as_list,
     choice,
 )
+from shared.program.values import as_list
 
 VoucherKind = Literal["percent", "amount", "gift_card", "free_product", "free_shipping"]
 
 
 class Scope(Section):
-    """Which lines of a cart something is about; nothing named means all of them."""
+    """Articles, by number or by category."""
 
     skus: WrittenSet = Field(default=frozenset(), description="article numbers")
     categories: WrittenSet = Field(default=frozenset(), description="categories of articles")
@@ -42,9 +42,7 @@ class VoucherDefinition(Section):
 
     kind: Annotated[VoucherKind, choice(VoucherKind)] = Field(description="what it gives")
     name: MaybeText = Field(default=None, description="what customers read")
-    percent: MaybePercent = Field(
-        default=None, description="above 0, at most 100; only for `percent`, and needed there"
-    )
+    percent: MaybePercent = Field(default=None, description="only for `percent`, and needed there")
     amount: MaybePositive = Field(
         default=None,
         description="money; only for `amount` and `gift_card`, and needed there",
@@ -61,7 +59,7 @@ class VoucherDefinition(Section):
     max_discount: MaybePositive = Field(
         default=None, description="most it takes off; only for `percent` and `free_shipping`"
     )
-    include: Scope = Field(default=Scope(), description="only these articles")
+    include: Scope = Field(default=Scope(), description="only these articles; nothing named: all")
     exclude: Scope = Field(default=Scope(), description="not these articles")
     combinable: Flag = Field(default=False, description="together with other vouchers in one cart")
     max_redemptions: Count = Field(default=1, description="how often it can be used")
