@@ -13,7 +13,7 @@ import typer
 from shared import clock
 from shared.cli import online_retail as data_set
 from shared.cli.files import open_text
-from shared.cli.online_retail import Account, Reader, events
+from shared.cli.online_retail import Account, Reader
 from shared.errors import UsageError
 
 CHUNK_BYTES = 1024 * 1024
@@ -43,8 +43,9 @@ def online_retail(
     reader = Reader("stdin" if file == "-" else file)
     with open_text(file) as text:
         invoices = reader.read(text)
+    by = data_set.shift(invoices, day) if day is not None else timedelta(0)
     try:
-        for chunk in _chunks(events(invoices, reader.account, day)):
+        for chunk in _chunks(data_set.events(invoices, reader.account, by)):
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
     except BrokenPipeError:

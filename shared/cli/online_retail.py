@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -231,17 +231,19 @@ def left_out(number: str, units: int, amount: Decimal, customer: str) -> str:
     return ADJUSTMENT if amount < 0 else ""
 
 
-def events(invoices: list[Invoice], account: Account, shift_to: date | None) -> Iterator[bytes]:
-    """The purchases as CloudEvents in order, a line of JSON each; completes the account meanwhile."""
-    shift = timedelta(0)
-    if shift_to is not None and invoices:
-        shift = timedelta(days=(shift_to - max(i.moment.date() for i in invoices)).days)
+def shift(invoices: Sequence[Invoice], last_day: date) -> timedelta:
+    """By how many whole days all dates must move for the last purchase to fall on a day."""
+    return last_day - max((invoice.moment.date() for invoice in invoices), default=last_day)
+
+
+def events(invoices: Iterable[Invoice], account: Account, by: timedelta) -> Iterator[bytes]:
+    """The purchases as CloudEvents in order, moved by so many days; completes the account meanwhile."""
     for invoice in invoices:
         try:
-            instant = _utc(invoice.moment + shift)
+            instant = _utc(invoice.moment + by)
         except OverflowError:
             raise UsageError(
-                f"--shift-to {shift_to} moves {invoice.moment} out of the calendar"
+                f"--shift-to moves {invoice.moment} by {by.days} days, out of the calendar"
             ) from None
         account.first = min(account.first or instant, instant)
         account.last = max(account.last or instant, instant)
