@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from shared.contracts.purchases import Line, PurchaseCompleted
-from shared.program.fields import Number
-from shared.program.model import Program
+from shared.program import Program, parse
 
 NOON = datetime(2027, 1, 31, 12, tzinfo=UTC)
 NOW = datetime(2027, 2, 1, tzinfo=UTC)
 
 LEVELS = [
-    {"id": "bronze", "name": "Bronze", "threshold": "0", "multiplier": "1"},
-    {"id": "silver", "name": "Silber", "threshold": "500", "multiplier": "1.25"},
-    {"id": "gold", "name": "Gold", "threshold": "2000", "multiplier": "1.5"},
+    {"id": "bronze", "name": "Bronze", "threshold": 0, "multiplier": "1"},
+    {"id": "silver", "name": "Silber", "threshold": 500, "multiplier": "1.25"},
+    {"id": "gold", "name": "Gold", "threshold": 2000, "multiplier": "1.5"},
 ]
 
 
@@ -30,12 +31,12 @@ def program(
         "name": "Treueprogramm",
         "currency": "GBP",
         "timezone": "Europe/London",
-        "earning": {"base": {"points": "1", "per": "1.00"}} | (earning or {}),
+        "earning": {"base": {"points": 1, "per": "1.00"}} | (earning or {}),
     }
     if levels:
         window = {"kind": "lifetime"}
         content["tiers"] = {"window": window, "levels": list(levels)}
-    return Program.model_validate(_as_read(content | top))
+    return _parsed(json.dumps(content | top))
 
 
 def line(quantity: str = "1", unit_price: str = "10.00", line_id: str = "1", **more: Any) -> Line:
@@ -74,12 +75,6 @@ def numbered(*pairs: tuple[str, str], **more: Any) -> list[Line]:
     ]
 
 
-def _as_read(value: Any) -> Any:
-    """Turn plain texts of digits into numbers as the program file's reader gives them."""
-    if isinstance(value, dict):
-        return {key: _as_read(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_read(item) for item in value]
-    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
-        return Number(value)
-    return value
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Program:
+    return parse(text)

@@ -80,13 +80,13 @@ def test_a_multiplier_below_one_takes_away() -> None:
 @pytest.mark.parametrize(
     ("base", "price", "exact"),
     [
-        ({"points": "1", "per": "3"}, "10", Fraction(10, 3)),
-        ({"points": "5", "per": "2.50"}, "10", Fraction(20)),
-        ({"points": "100", "per": "0.01"}, "10", Fraction(100_000)),
-        ({"points": "1", "per": "1000"}, "10", Fraction(1, 100)),
+        ({"points": 1, "per": "3"}, "10", Fraction(10, 3)),
+        ({"points": 5, "per": "2.50"}, "10", Fraction(20)),
+        ({"points": 100, "per": "0.01"}, "10", Fraction(100_000)),
+        ({"points": 1, "per": "1000"}, "10", Fraction(1, 100)),
     ],
 )
-def test_points_per_amount_stay_exact(base: dict[str, str], price: str, exact: Fraction) -> None:
+def test_points_per_amount_stay_exact(base: dict[str, Any], price: str, exact: Fraction) -> None:
     given = purchase(line(unit_price=price))
     assert assess(given, program(earning={"base": base})).exact == exact
 
@@ -224,7 +224,7 @@ def test_the_largest_numbers_do_not_lose_a_digit() -> None:
         (purchase(line("999999999999", "999999999999")), {}),
         (purchase(*numbered(*[("1", "999999999")] * 1001)), {}),
         (purchase(currency="EUR", exchange_rate="999999999999"), {}),
-        (purchase(line("10", "1000")), {"base": {"points": "1000000", "per": "0.000001"}}),
+        (purchase(line("10", "100000")), {"base": {"points": 10**9, "per": "0.01"}}),
     ],
 )
 def test_what_no_purchase_is_worth_is_poison(

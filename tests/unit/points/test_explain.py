@@ -185,7 +185,7 @@ def test_the_stored_form_is_plain_json_and_keeps_every_digit() -> None:
 
 
 def test_gigantic_values_survive_packing() -> None:
-    rules = program(earning={"base": {"points": "1000", "per": "3"}})
+    rules = program(earning={"base": {"points": 1000, "per": "3"}})
     huge = line("999999999999", "999999999999.999999999", "2", kind="fee")
     given = purchase(line("0.999999999", "999999999999.999999999"), huge)
     found = unpack(packed(given, GOLD, rules))
