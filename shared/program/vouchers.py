@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -63,11 +62,6 @@ class VoucherDefinition(Section):
     exclude: Scope = Field(default=Scope(), description="not these articles")
     combinable: Flag = Field(default=False, description="together with other vouchers in one cart")
     max_redemptions: Count = Field(default=1, description="how often it can be used")
-
-    @property
-    def value(self) -> Decimal | None:
-        """The number that goes with the kind: the percentage or the amount."""
-        return self.percent if self.kind == "percent" else self.amount
 
 
 class Birthday(Section):
