@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar, Protocol
 from zoneinfo import ZoneInfo
 
 from services.tiers.domain.qualification import Entries
 from shared import clock
-from shared.clock import Period
+from shared.clock import CalendarRangeError, Period
 from shared.program.model import Tiers
 
 # Validity ends at a local midnight, exclusively: this much earlier it is still the last valid day.
@@ -18,6 +18,9 @@ TICK = timedelta(microseconds=1)
 # The start of a rolling window goes back by less than a day where a month's end is clamped (29 March 23:00 and
 # 30 March 01:00 both look back to 28 February), and by an hour or a day where a zone changes its offset.
 BACKWARDS_MAX = timedelta(days=3)
+# Where a long period of the program file leaves the calendar: everything counts, and nothing ever ends.
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Window(Protocol):
@@ -58,30 +61,35 @@ class Rolling:
     includes_end: ClassVar[bool] = True
 
     def first(self, entries: Entries, instant: datetime) -> int:
-        return entries.through(clock.subtract(instant, self.length, self.zone))
+        return entries.through(self._start(instant))
 
     def first_at_most(self, entries: Entries, instant: datetime) -> int:
-        longest = timedelta(
-            days=366 * self.length.years + 31 * self.length.months + self.length.days
-        )
-        return entries.before(instant - longest - BACKWARDS_MAX)
+        months = 12 * self.length.years + self.length.months
+        longest = timedelta(days=31 * months + self.length.days) + BACKWARDS_MAX
+        return entries.before(instant - longest) if instant - EARLIEST > longest else 0
 
     def first_judged(self, entries: Entries, end: datetime) -> int:
         return self.first(entries, end)
 
     def bounds(self, instant: datetime) -> tuple[datetime, datetime]:
-        return clock.subtract(instant, self.length, self.zone), instant
+        return self._start(instant), instant
 
     def valid_until(self, since: datetime) -> datetime:
-        return clock.end_of_day(since, self.length, self.zone)
+        return _last_day_end(since, self.length, self.zone)
 
     def renewed(self, end: datetime, at: datetime) -> datetime:
-        following = clock.end_of_day(end - TICK, self.length, self.zone)
+        following = _last_day_end(end - TICK, self.length, self.zone)
         # A grace longer than the window: what is left of the window after it would be nothing.
         return following if following > at else self.valid_until(at)
 
     def held(self, since: datetime) -> datetime:
-        return clock.end_of_day(since - TICK, self.length, self.zone)
+        return _last_day_end(since - TICK, self.length, self.zone)
+
+    def _start(self, instant: datetime) -> datetime:
+        try:
+            return clock.subtract(instant, self.length, self.zone)
+        except CalendarRangeError:
+            return EARLIEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +165,11 @@ def window_of(rules: Tiers, zone: ZoneInfo) -> Window:
 
 def grace_until(end: datetime, grace: Period, zone: ZoneInfo) -> datetime:
     """Exclusive end of the grace after a validity that ended at ``end``: whole local days."""
-    return clock.end_of_day(end - TICK, grace, zone)
+    return _last_day_end(end - TICK, grace, zone)
+
+
+def _last_day_end(instant: datetime, period: Period, zone: ZoneInfo) -> datetime:
+    try:
+        return clock.end_of_day(instant, period, zone)
+    except CalendarRangeError:
+        return FOREVER

@@ -67,8 +67,13 @@ def announces_base(rules: Tiers) -> bool:
     It is in force from the beginning and needs none; but vouchers hang on ``upgraded`` moves, so it gets one
     exactly if reaching it gives something.
     """
-    base = rules.levels[0]
-    return base.threshold <= 0 and bool(base.on_reach)
+    base = base_level(rules)
+    return base is not None and bool(base.on_reach)
+
+
+def base_level(rules: Tiers) -> Level | None:
+    """The level that asks for nothing, if the program has one."""
+    return rules.levels[0] if rules.levels and rules.levels[0].threshold <= 0 else None
 
 
 class _Walk:
@@ -80,7 +85,7 @@ class _Walk:
         self.zone = zone
         self.levels = rules.levels
         self.window = periods.window_of(rules, zone)
-        self.position = 0 if self.levels[0].threshold <= 0 else BELOW
+        self.position = BELOW if base_level(rules) is None else 0
         self.since: datetime | None = None
         self.valid_until: datetime | None = None
         self.grace_until: datetime | None = None
@@ -195,8 +200,8 @@ class _Walk:
 
     def _fall(self, at: datetime, met: int) -> None:
         previous = self._id()
-        one_level = self.rules.downgrade == "one_level"
-        self.position = max(met, self.position - 1) if one_level else met
+        # What is met lies below the level that is lost, so one level down is never below it.
+        self.position = self.position - 1 if self.rules.downgrade == "one_level" else met
         self._enter(at, self._end(self.window.held(at)))
         self._move("downgraded", at, previous, None)
 

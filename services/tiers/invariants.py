@@ -1,0 +1,136 @@
+"""What must always hold in the tiers database; each names its violations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from services.tiers.domain.progression import timeline
+from services.tiers.domain.qualification import Qualifying, amount
+from services.tiers.domain.rules import Rules
+from services.tiers.domain.standing import Standing, standing_of
+from shared.contracts.tiers import TierMove
+from shared.db.types import Connection
+from shared.invariants import Invariant
+from shared.program import Program
+
+_moves = msgspec.json.Decoder(tuple[TierMove, ...])
+
+WALKED = Invariant(
+    "entries-are-walked",
+    "no entry lies after the instant its customer was walked to, and no deadline before it",
+    """
+    SELECT a.customer_id, a.computed_until, a.due_at, max(q.occurred_at) AS newest
+    FROM accounts a LEFT JOIN qualifying q USING (account_id)
+    GROUP BY a.account_id
+    HAVING max(q.occurred_at) > coalesce(a.computed_until, '-infinity') OR a.due_at <= a.computed_until
+    """,
+)
+REVISIONS = Invariant(
+    "revisions-are-told",
+    "an account's revision is that of its newest change, and each revision before it stands in the history",
+    """
+    SELECT a.customer_id, a.revision, max(c.revision) AS told, count(DISTINCT c.revision) AS revisions
+    FROM accounts a LEFT JOIN changes c USING (account_id)
+    GROUP BY a.account_id
+    HAVING a.revision <> coalesce(max(c.revision), 0) OR a.revision <> count(DISTINCT c.revision)
+    """,
+)
+HISTORY = Invariant(
+    "moves-have-a-history",
+    "every move of a stored timeline was recorded as a change when it came, and its level is the last move's",
+    """
+    SELECT a.customer_id, a.level, m.* FROM accounts a
+    CROSS JOIN LATERAL json_to_recordset(a.timeline) WITH ORDINALITY
+        AS m(kind text, tier text, since timestamptz, valid_until timestamptz, reach int, position bigint)
+    WHERE NOT EXISTS (
+        SELECT FROM changes c WHERE c.account_id = a.account_id AND c.kind = m.kind AND c.tier = m.tier
+          AND c.since = m.since AND c.valid_until IS NOT DISTINCT FROM m.valid_until AND c.reach = m.reach)
+       OR (m.position = json_array_length(a.timeline) AND coalesce(a.level, '') <> m.tier)
+    """,
+)
+CAUSES = Invariant(
+    "causes-are-entries",
+    "a move's cause is an entry of the same customer at the move's instant",
+    """
+    SELECT c.account_id, c.revision, c.number, c.kind, c.since, c.cause FROM changes c
+    LEFT JOIN qualifying q ON q.entry_id = c.cause AND q.account_id = c.account_id AND q.occurred_at = c.since
+    WHERE c.cause IS NOT NULL AND q.entry_id IS NULL
+    """,
+)
+COUNTED = Invariant(
+    "applied-entries-are-kept",
+    "every points entry counted as applied stands among the qualifying entries, and no other",
+    """
+    SELECT * FROM (
+        SELECT (SELECT coalesce(sum(applied), 0) FROM offsets WHERE topic = 'treue.points') AS applied,
+               (SELECT count(*) FROM qualifying) AS kept
+    ) t WHERE applied < kept
+    """,
+)
+
+
+def of(program: Program) -> Sequence[Invariant]:
+    """All invariants, those that need the program's rules included."""
+    rules = Rules(program)
+
+    async def wrong_ways(conn: Connection) -> list[dict[str, Any]]:
+        """Walk every account again from its entries, customer by customer."""
+        wrong: list[dict[str, Any]] = []
+        entries: list[Qualifying] = []
+        account: asyncpg.Record | None = None
+        cursor = conn.cursor(
+            """
+            SELECT a.account_id, a.customer_id, a.timeline, a.computed_until, a.due_at, a.room, a.late_room,
+                   q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases
+            FROM accounts a JOIN qualifying q USING (account_id)
+            WHERE a.rules = $1 ORDER BY a.account_id
+            """,
+            rules.version,
+        )
+        async for row in cursor:
+            if account is not None and row["account_id"] != account["account_id"]:
+                wrong += _wrong(account, entries, rules)
+                entries = []
+            account = row
+            adds = amount(rules.basis, row["base"], row["net_spend"], row["purchases"])
+            entries.append(Qualifying(row["entry_id"], row["occurred_at"], adds))
+        return wrong if account is None else wrong + _wrong(account, entries, rules)
+
+    recomputed = Invariant(
+        "timelines-recompute",
+        "every customer's way, walked again from their entries, is the stored one; nothing was skipped",
+        wrong_ways,
+    )
+    return (WALKED, REVISIONS, HISTORY, CAUSES, COUNTED, recomputed)
+
+
+def _wrong(
+    account: asyncpg.Record, entries: Sequence[Qualifying], rules: Rules
+) -> list[dict[str, Any]]:
+    found = timeline(entries, rules.tiers, rules.zone, account["computed_until"])
+    right = standing_of(found, rules.tiers)
+    stored = Standing(
+        account["computed_until"], account["due_at"], account["room"], account["late_room"]
+    )
+    if found.moves == _moves.decode(account["timeline"]) and _is_safe(stored, right):
+        return []
+    return [
+        {
+            "customer_id": account["customer_id"],
+            "stored": account["timeline"],
+            "expected": msgspec.json.encode(found.moves).decode(),
+            "standing": repr(stored),
+            "expected_standing": repr(right),
+        }
+    ]
+
+
+def _is_safe(stored: Standing, right: Standing) -> bool:
+    """Whether the stored standing stops all that a fresh one would: less room costs only time."""
+    rooms = ((stored.room, right.room), (stored.late_room, right.late_room))
+    narrow = all(b is None or (a is not None and a <= max(b, 0)) for a, b in rooms)
+    return stored.due_at == right.due_at and narrow

@@ -1,0 +1,164 @@
+"""The write side: one small function per named statement of sql/ledger.sql, each for a whole batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from services.tiers.domain.qualification import Amount, Basis, Qualifying, amount
+from services.tiers.domain.standing import Standing
+from shared.contracts.tiers import TierMove
+from shared.db import statements
+from shared.db.types import Connection
+
+sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
+_moves = msgspec.json.Decoder(tuple[TierMove, ...])
+# New accounts can be made by another transaction between our two looks; each repetition sees one more of these.
+LOOKS_MAX = 5
+
+
+@dataclass(slots=True)
+class Account:
+    """A locked account as it was stored; ``rules`` is the version of the rules by which it was walked."""
+
+    id: int
+    customer_id: str
+    revision: int
+    rules: str
+    standing: Standing
+
+
+class QualifyingRow(NamedTuple):
+    """An entry that counts, in the order of the statement ``add_qualifying``."""
+
+    entry_id: UUID
+    account_id: int
+    occurred_at: datetime
+    base: int
+    net_spend: Decimal
+    purchases: int
+    shop: str
+    order_id: str
+    recorded_at: datetime
+
+
+class ChangeRow(NamedTuple):
+    """A line of the history, in the order of the statement ``add_changes``."""
+
+    account_id: int
+    revision: int
+    number: int
+    kind: str
+    tier: str
+    previous: str | None
+    multiplier: str
+    since: datetime
+    valid_until: datetime | None
+    reach: int
+    cause: str | None
+    replaced: str | None
+    recorded_at: datetime
+
+
+async def lock_accounts(
+    conn: Connection, customers: Collection[str], rules: str, first: Standing, now: datetime
+) -> dict[str, Account]:
+    """The customers' accounts, made with the ``first`` standing where missing, locked until commit."""
+    accounts: dict[str, Account] = {}
+    wanted = sorted(customers)
+    for _ in range(LOOKS_MAX):
+        rows = await conn.fetch(
+            sql.lock_accounts, wanted, rules, _numeric(first.room), _numeric(first.late_room), now
+        )
+        accounts.update({row["customer_id"]: _account(row) for row in rows})
+        wanted = [customer for customer in wanted if customer not in accounts]
+        if not wanted:
+            return accounts
+    raise asyncpg.LockNotAvailableError(f"accounts appear and vanish: {wanted[:3]}")
+
+
+async def lock_due_accounts(
+    conn: Connection, now: datetime, settled: datetime, rules: str, rows: int
+) -> list[Account]:
+    """At most ``rows`` accounts that wait for a deadline or for new rules, locked until commit."""
+    return [_account(r) for r in await conn.fetch(sql.lock_due_accounts, now, settled, rows, rules)]
+
+
+async def add_qualifying(conn: Connection, rows: Sequence[QualifyingRow]) -> set[UUID]:
+    """Append entries; returns the ids of those that were not known before."""
+    columns = zip(*rows, strict=True)
+    return {row["entry_id"] for row in await conn.fetch(sql.add_qualifying, *columns)}
+
+
+async def entries_of(
+    conn: Connection, accounts: Sequence[int], basis: Basis
+) -> Mapping[int, Sequence[Qualifying]]:
+    """All entries of each account, with what they add under the program's basis."""
+    found: dict[int, list[Qualifying]] = defaultdict(list)
+    for row in await conn.fetch(sql.entries_of, accounts):
+        account_id, entry_id, occurred_at, base, net_spend, purchases = row
+        adds = amount(basis, base, net_spend, purchases)
+        found[account_id].append(Qualifying(entry_id, occurred_at, adds))
+    return found
+
+
+async def timelines_of(
+    conn: Connection, accounts: Sequence[int]
+) -> Mapping[int, tuple[TierMove, ...]]:
+    """Each account's way through the levels as told so far."""
+    rows = await conn.fetch(sql.timelines_of, accounts)
+    return {row["account_id"]: _moves.decode(row["timeline"]) for row in rows}
+
+
+async def advance(
+    conn: Connection, standings: Mapping[int, Standing], rules: str, now: datetime
+) -> None:
+    """Store how far the accounts were walked and what may still be added unseen."""
+    if standings:
+        rows = (
+            (account, s.computed_until, s.due_at, _numeric(s.room), _numeric(s.late_room))
+            for account, s in standings.items()
+        )
+        until, *others = zip(*rows, strict=True)
+        await conn.execute(sql.advance, rules, now, until, *others)
+
+
+async def set_timelines(
+    conn: Connection, rows: Sequence[tuple[int, int, str | None, Sequence[TierMove]]]
+) -> None:
+    """Store changed timelines: account, new revision, level at the end, moves."""
+    if rows:
+        encoded = (
+            (account, revision, level, encode(moves)) for account, revision, level, moves in rows
+        )
+        await conn.execute(sql.set_timelines, *zip(*encoded, strict=True))
+
+
+async def add_changes(conn: Connection, rows: Sequence[ChangeRow]) -> None:
+    """Append to the history."""
+    if rows:
+        await conn.execute(sql.add_changes, *zip(*rows, strict=True))
+
+
+def encode(moves: Sequence[TierMove] | TierMove) -> str:
+    """Moves as they are kept."""
+    return msgspec.json.encode(moves).decode()
+
+
+def _numeric(room: Amount | None) -> Decimal | None:
+    return None if room is None else Decimal(room)
+
+
+def _account(row: asyncpg.Record) -> Account:
+    account_id, customer_id, revision, rules, computed_until, due_at, room, late_room = row
+    standing = Standing(computed_until, due_at, room, late_room)
+    return Account(account_id, customer_id, revision, rules, standing)

@@ -1,0 +1,74 @@
+-- name: lock_accounts
+-- Make the accounts that are missing and lock all of them, always in the same order.
+WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u(customer_id)),
+     made AS (
+         INSERT INTO accounts (customer_id, rules, room, late_room, touched_at, recorded_at)
+         SELECT customer_id, :rules::text, :room::numeric, :late_room::numeric, :now::timestamptz, :now::timestamptz
+         FROM wanted w
+         WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.customer_id = w.customer_id)
+         ORDER BY customer_id
+         ON CONFLICT DO NOTHING
+         RETURNING account_id, customer_id, revision, rules, computed_until, due_at, room, late_room),
+     locked AS (
+         SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room
+         FROM accounts WHERE customer_id = ANY(:customers::text[])
+         ORDER BY account_id FOR UPDATE)
+SELECT * FROM made UNION ALL SELECT * FROM locked;
+
+-- name: lock_due_accounts
+-- A few accounts for which time alone decides something now, or that were walked by other rules than these. Not
+-- those that were touched since ``settled``: while old purchases are loaded, the next one may decide otherwise. And
+-- not those that another transaction holds. All of them are found again.
+SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room
+FROM accounts
+WHERE account_id = ANY (
+    ARRAY(SELECT account_id FROM accounts
+          WHERE due_at <= :now::timestamptz AND touched_at <= :settled::timestamptz
+          ORDER BY due_at LIMIT :rows::int)
+    || ARRAY(SELECT account_id FROM accounts
+             WHERE rules < :rules::text OR rules > :rules::text LIMIT :rows::int))
+ORDER BY account_id LIMIT :rows::int
+FOR UPDATE SKIP LOCKED;
+
+-- name: add_qualifying
+-- Append what counts; an entry that is known counts no second time and is not among the ids returned.
+INSERT INTO qualifying (entry_id, account_id, occurred_at, base, net_spend, purchases, shop, order_id, recorded_at)
+SELECT * FROM unnest(:entries::uuid[], :accounts::bigint[], :occurred::timestamptz[], :bases::bigint[],
+                     :net_spends::numeric[], :purchases::int[], :shops::text[], :orders::text[],
+                     :recorded::timestamptz[])
+ON CONFLICT (entry_id) DO NOTHING
+RETURNING entry_id;
+
+-- name: entries_of
+-- Everything that counts for these accounts, in the order of the world.
+SELECT account_id, entry_id, occurred_at, base, net_spend, purchases
+FROM qualifying WHERE account_id = ANY(:accounts::bigint[])
+ORDER BY account_id, occurred_at, entry_id;
+
+-- name: timelines_of
+-- The ways through the levels as told so far.
+SELECT account_id, timeline FROM accounts WHERE account_id = ANY(:accounts::bigint[]);
+
+-- name: advance
+-- Accounts that were walked on, or that provably need no walk: until when, and what may still be added.
+UPDATE accounts a
+SET rules = :rules::text, touched_at = :now::timestamptz,
+    computed_until = u.computed_until, due_at = u.due_at, room = u.room, late_room = u.late_room
+FROM unnest(:accounts::bigint[], :until::timestamptz[], :due::timestamptz[], :rooms::numeric[],
+            :late_rooms::numeric[]) AS u(account_id, computed_until, due_at, room, late_room)
+WHERE a.account_id = u.account_id;
+
+-- name: set_timelines
+-- Timelines that changed, with their new revision and the level they end at.
+UPDATE accounts a SET revision = u.revision, level = u.level, timeline = u.timeline
+FROM unnest(:accounts::bigint[], :revisions::bigint[], :levels::text[], :timelines::json[])
+    AS u(account_id, revision, level, timeline)
+WHERE a.account_id = u.account_id;
+
+-- name: add_changes
+-- Append what was told, and what it replaced.
+INSERT INTO changes (account_id, revision, number, kind, tier, previous, multiplier, since, valid_until, reach,
+                     cause, replaced, recorded_at)
+SELECT * FROM unnest(:accounts::bigint[], :revisions::bigint[], :numbers::int[], :kinds::text[], :tiers::text[],
+                     :previous::text[], :multipliers::text[], :since::timestamptz[], :valid::timestamptz[],
+                     :reaches::int[], :causes::uuid[], :replaced::json[], :recorded::timestamptz[]);
