@@ -17,10 +17,16 @@ FROM (SELECT jsonb_build_array(a.customer_id, e.shop, e.order_id, sum(e.points),
       GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at) AS items;
 
 -- name: tiers_tiers
--- Every customer's way through the levels.
+-- Every customer's way through the levels, up to the last purchase: what time alone decides afterwards (kept, fallen)
+-- is written down when its job comes by, so it tells of the clock and not of the events.
 SELECT count(*) AS items, encode(sha256(convert_to(coalesce(string_agg(item, E'\n' ORDER BY item COLLATE "C"), ''),
                                                    'UTF8')), 'hex') AS sha256
-FROM (SELECT jsonb_build_array(customer_id, timeline)::text AS item FROM accounts) AS items;
+FROM (SELECT jsonb_build_array(a.customer_id, jsonb_agg(m.move ORDER BY m.number)
+                               FILTER (WHERE (m.move ->> 'since')::timestamptz <= q.newest))::text AS item
+      FROM accounts a
+      JOIN (SELECT account_id, max(occurred_at) AS newest FROM qualifying GROUP BY account_id) q USING (account_id)
+      LEFT JOIN LATERAL json_array_elements(a.timeline) WITH ORDINALITY AS m(move, number) ON true
+      GROUP BY a.customer_id) AS items;
 
 -- name: rewards_vouchers
 -- Every voucher that has a cause. One whose cause never was is revoked, and depends on having been misled once. Its
