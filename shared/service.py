@@ -128,7 +128,7 @@ def api_app(
         service=name,
         version=version("treue"),
         routers=routers,
-        keys=KeyRing(settings.keys_file),
+        keys=KeyRing(settings.key_source()),
         readiness={
             "postgres": checks.database(lambda: app.state.pool),
             "schema": checks.schema(lambda: app.state.pool, migrations),

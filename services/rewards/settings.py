@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.rewards.domain.codes import Keyring, WeakSecretError
@@ -17,13 +17,20 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="TREUE_REWARDS_", frozen=True, extra="ignore")
 
-    secret_file: Path = Field(description="secret of the voucher codes, 32 random bytes in hex")
+    secret_file: Path | None = Field(
+        None, description="secret of the voucher codes, 32 random bytes in hex"
+    )
+    secret: SecretStr | None = Field(None, description="the same as text, in place of the file")
 
     def keyring(self) -> Keyring:
         """Read the secrets. Raises UsageError if they are missing or could be guessed."""
         variable = f"TREUE_REWARDS_SECRET_FILE: {self.secret_file}"
+        if self.secret_file is None:
+            variable = "TREUE_REWARDS_SECRET (or _SECRET_FILE)"
         try:
-            return Keyring.parse(self.secret_file.read_text(encoding="ascii"))
+            if self.secret_file is not None:
+                return Keyring.parse(self.secret_file.read_text(encoding="ascii"))
+            return Keyring.parse(self.secret.get_secret_value() if self.secret else "")
         except OSError as error:
             raise UsageError(f"{variable} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

@@ -27,7 +27,7 @@ class Decoder:
         self._topic = topic
         self._ignored = ignored
         self._decoders: Mapping[str, Any] = {
-            route.type: msgspec.json.Decoder(route.struct).decode
+            route.event_type: msgspec.json.Decoder(route.struct).decode
             for route in routes
             if route.topic == topic
         }

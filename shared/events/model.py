@@ -124,6 +124,6 @@ class Route:
     """
 
     topic: str
-    type: str
+    event_type: str
     struct: type[msgspec.Struct]
     handler: Handler

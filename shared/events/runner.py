@@ -78,7 +78,7 @@ class Runner:
         self._now = now
         self._stopping = False
         self._handlers: dict[tuple[str, str], Handler] = {
-            (r.topic, r.type): r.handler for r in routes
+            (r.topic, r.event_type): r.handler for r in routes
         }
         topics = sorted({route.topic for route in routes})
         self._decoders = {t: Decoder(t, routes, frozenset(ignored)) for t in topics}

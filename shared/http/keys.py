@@ -57,22 +57,25 @@ class _Version:
 
 
 class KeyRing:
-    """The keys of a file, read again within a second of its change.
+    """The keys of a file, read again within a second of its change, or of a text that stays.
 
     A file that is broken or gone at start is a ``UsageError``; later it is logged and the keys
     known last stay in force, so that a half-written file locks nobody out.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, source: Path | str) -> None:
+        self._path = source if isinstance(source, Path) else None
         self._by_hash: dict[str, Key] = {}
         self._version: _Version | None = None
         self._look_again = 0.0
         try:
-            self._load()
+            if isinstance(source, Path):
+                self._load(source)
+            else:
+                self._by_hash = _parse(source.encode())
         except (OSError, msgspec.MsgspecError, UsageError) as error:
-            message = f"keys file {path} cannot be used: {error}"
-            raise UsageError(message) from error
+            where = f"keys file {source}" if self._path else "keys in the environment"
+            raise UsageError(f"{where} cannot be used: {error}") from error
 
     def find(self, secret: str) -> Key | None:
         """The key whose secret this is."""
@@ -86,28 +89,32 @@ class KeyRing:
 
     def _refresh(self) -> None:
         now = time.monotonic()
-        if now < self._look_again:
+        if self._path is None or now < self._look_again:
             return
         self._look_again = now + RELOAD_SECONDS
         try:
-            if self._stat() != self._version:
-                self._load()
+            if _stat(self._path) != self._version:
+                self._load(self._path)
                 log.info("keys reloaded", file=str(self._path), keys=len(self._by_hash))
         except (OSError, msgspec.MsgspecError, UsageError) as error:
             log.error("keys file unusable, the former keys stay", reason=str(error))  # noqa: TRY400
 
-    def _stat(self) -> _Version:
-        found = self._path.stat()
-        return _Version(found.st_ino, found.st_size, found.st_mtime_ns)
+    def _load(self, path: Path) -> None:
+        version = _stat(path)
+        self._by_hash, self._version = _parse(path.read_bytes()), version
 
-    def _load(self) -> None:
-        version = self._stat()
-        keys = msgspec.json.decode(self._path.read_bytes(), type=KeyFile).keys
-        by_hash = {key.hash: key for key in keys}
-        if len(by_hash) != len(keys):
-            message = "two keys have the same hash"
-            raise UsageError(message)
-        self._by_hash, self._version = by_hash, version
+
+def _stat(path: Path) -> _Version:
+    found = path.stat()
+    return _Version(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _parse(text: bytes) -> dict[str, Key]:
+    keys = msgspec.json.decode(text, type=KeyFile).keys
+    by_hash = {key.hash: key for key in keys}
+    if len(by_hash) != len(keys):
+        raise UsageError("two keys have the same hash")
+    return by_hash
 
 
 class Require(SecurityBase):
