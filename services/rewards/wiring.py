@@ -24,16 +24,16 @@ def worker(settings: Settings) -> WorkerSpec:
     from services.rewards import intake, jobs  # noqa: PLC0415 - only workers need them
     from shared.events.worker import WorkerSpec  # noqa: PLC0415
 
-    rules, keyring = program.load(settings.program), settings.keyring()
+    rules = program.load(settings.program)
     return WorkerSpec(
         service="rewards",
         dsn=settings.database,
         bootstrap=settings.kafka,
         host=settings.host,
         port=settings.worker_port,
-        routes=intake.routes(rules, keyring),
+        routes=intake.routes(rules, settings.keyring()),
         ignored=intake.IGNORED,
-        job=jobs.job(rules, keyring),
+        job=jobs.job(),
     )
 
 

@@ -73,7 +73,7 @@ class Rewards:
 
     def _record(self, event: Outgoing) -> Record:
         self._offset += 1
-        topic = points.TOPIC if event.type == points.EARNED else tiers.TOPIC
+        topic = points.TOPIC if event.type.startswith(points.TOPIC) else tiers.TOPIC
         value = msgspec.json.encode(event)
         return Record(topic, self.partition, self._offset, event.subject.encode(), value, (), 0)
 
@@ -307,6 +307,21 @@ async def test_impossible_news_goes_to_the_dead_letters(service: Rewards) -> Non
     assert len(await service.state()) == 1
 
 
+async def test_what_is_none_of_our_business_passes(service: Rewards) -> None:
+    sound = tier_event("c", 1, SILVER)
+    other = msgspec.structs.replace
+    await service.hears(
+        other(sound, id="1", type=tiers.WILL_DOWNGRADE),
+        other(sound, id="2", type=points.ADJUSTED),
+        other(sound, id="3", type="treue.tier.unheard_of.v1"),
+        sound,
+    )
+    letters = await service.pool.fetch("SELECT field, reason FROM dead_letters")
+    assert [row["field"] for row in letters] == ["type"]
+    assert "treue.tier.unheard_of.v1" in letters[0]["reason"]
+    assert len(await service.state()) == 1
+
+
 def histories(random_: random.Random, customers: int) -> list[Outgoing]:
     """Of each customer a few revisions, causes coming, moving and going."""
     events = []
@@ -398,6 +413,16 @@ async def test_a_redated_voucher_can_expire_again(service: Rewards) -> None:
     await jobs.tell_expired(service.pool, lambda: None, at("2027-06-01"))
     ids = {e["id"] for e in await service.published() if e["type"] == rewards.VOUCHER_EXPIRED}
     assert len(ids) == 2
+
+
+async def test_the_job_as_the_worker_runs_it(service: Rewards) -> None:
+    await service.told("c", 1, move("silver", "2020-01-01"))
+    await service.published()
+    run = jobs.job()
+    await run(service.pool, lambda: None)
+    assert [event["type"] for event in await service.published()] == [rewards.VOUCHER_EXPIRED]
+    await run(service.pool, lambda: None)
+    assert await service.published() == []
 
 
 async def test_revoked_vouchers_do_not_expire(service: Rewards) -> None:

@@ -8,7 +8,7 @@ CREATE TABLE accounts (
     revision    bigint      NOT NULL DEFAULT 0 CHECK (revision >= 0),
     timeline    jsonb       NOT NULL DEFAULT '[]',
     recorded_at timestamptz NOT NULL
-);
+) WITH (fillfactor = 70);
 
 -- What a cause (gold reached for the first time: gold#1) gives, decided once under the program then in force, also when
 -- it gives nothing. A cause keeps its claim when a late event makes it vanish: it may come back.
@@ -27,7 +27,7 @@ CREATE TABLE claims (
 -- expiry_told is the expires_at whose passing has been written down and published.
 CREATE TABLE vouchers (
     voucher_id  uuid        PRIMARY KEY,
-    account_id  bigint      NOT NULL REFERENCES accounts,
+    account_id  bigint      NOT NULL,
     cause_type  text        NOT NULL,
     cause_id    text        NOT NULL,
     definition  text        NOT NULL,
