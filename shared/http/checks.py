@@ -6,18 +6,14 @@ import asyncio
 import contextlib
 import secrets
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from shared.db import migrate
+from shared.db.types import Pool
 from shared.http.health import Check, NotReady
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 API_VERSIONS = 18
 CLIENT_ID = b"treue-readyz"

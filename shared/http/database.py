@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 from starlette.requests import Request
 
 from shared.db.pool import TRANSIENT
+from shared.db.types import Connection, Pool
 from shared.http.problems import DatabaseUnavailable
 
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
+# From asking for a connection to the last row. Reads take milliseconds; who waits longer is told to come back.
+READ_SECONDS_MAX = 5.0
+RELEASE_SECONDS_MAX = 1.0
 
-ACQUIRE_SECONDS_MAX = 2.0
+# A database that is there but not migrated yet is as good as away: /readyz says which of the two.
+_AWAY: tuple[type[BaseException], ...] = (
+    *TRANSIENT,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -26,16 +35,20 @@ class connection:  # noqa: N801 - used as a verb: async with connection(request)
     Whatever means "PostgreSQL is away or too slow" leaves as the problem ``database-unavailable``.
     """
 
-    __slots__ = ("_conn", "_pool")
+    __slots__ = ("_conn", "_limit", "_pool")
 
     def __init__(self, request: Request) -> None:
-        self._pool: asyncpg.Pool[asyncpg.Record] = request.app.state.pool
+        self._pool: Pool = request.app.state.pool
+        # One limit for all of it: asyncpg's own would cost a task for each request.
+        self._limit = asyncio.timeout(READ_SECONDS_MAX)
 
-    async def __aenter__(self) -> PoolConnectionProxy[asyncpg.Record]:
+    async def __aenter__(self) -> Connection:
+        await self._limit.__aenter__()
         try:
-            self._conn = await self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX)
-        except _AWAY as error:
-            raise _unavailable(error) from error
+            self._conn = await self._pool.acquire()
+        except BaseException as error:
+            await self._leave(error)
+            raise
         return self._conn
 
     async def __aexit__(
@@ -45,21 +58,26 @@ class connection:  # noqa: N801 - used as a verb: async with connection(request)
         trace: TracebackType | None,
     ) -> None:
         try:
-            await self._pool.release(self._conn)
-        except _AWAY as lost:
-            raise _unavailable(lost) from lost
-        if isinstance(error, _AWAY):
+            await self._leave(error)
+        finally:
+            await self._release()
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """End the time limit, and tell an absence of the database from a mistake of ours."""
+        try:
+            await self._limit.__aexit__(type(error) if error else None, error, None)
+        except TimeoutError as late:
+            raise _unavailable(late) from error
+        # A ValueError is asyncpg's way to refuse an argument: our mistake, although an InterfaceError too.
+        if isinstance(error, _AWAY) and not isinstance(error, ValueError):
             raise _unavailable(error) from error
 
-
-# A database that is there but not migrated yet is as good as away: /readyz says which of the two.
-_AWAY: tuple[type[BaseException], ...] = (
-    *TRANSIENT,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-)
+    async def _release(self) -> None:
+        try:
+            await self._pool.release(self._conn, timeout=RELEASE_SECONDS_MAX)
+        except _AWAY as lost:
+            # The answer is known by now; asyncpg has dropped the connection.
+            log.warning("connection lost on release", error=repr(lost))
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:
