@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -77,7 +78,11 @@ def expires_at(issued_at: datetime, terms: Terms) -> datetime | None:
     """The midnight after the last valid day: the local date of the cause plus ``valid_for``."""
     if terms.valid_for is None:
         return None
-    return clock.end_of_day(issued_at, Period.parse(terms.valid_for), ZoneInfo(terms.timezone))
+    return clock.end_of_day(issued_at, _period(terms.valid_for), ZoneInfo(terms.timezone))
+
+
+# A program has a handful of them.
+_period = lru_cache(maxsize=256)(Period.parse)
 
 
 def terms_to_json(terms: Terms) -> str:
