@@ -63,6 +63,10 @@ class Look:
         """Events that wait for one service."""
         return sum(item.events for item in self.left if item.service == service)
 
+    def total(self, service: str) -> int:
+        """Events that one service had to consume since the topics were made."""
+        return sum(end for (topic, _), end in self.ends.items() if topic in CONSUMES[service])
+
     def told(self) -> list[str]:
         """What is left, one line a place."""
         waiting = [

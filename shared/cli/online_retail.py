@@ -257,6 +257,11 @@ def events(invoices: Iterable[Invoice], account: Account, by: timedelta) -> Iter
         yield _event(invoice, instant).encode()
 
 
+def event_id(number: str) -> str:
+    """The id of an invoice's event, the same in every conversion."""
+    return str(derive(SOURCE, number))
+
+
 def _event(invoice: Invoice, instant: datetime) -> str:
     time = f"{instant.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
     order = _json(invoice.number)
@@ -265,7 +270,7 @@ def _event(invoice: Invoice, instant: datetime) -> str:
         [f'{{"line_id":"{n}",{head},{tail}}}' for n, (head, tail) in enumerate(invoice.parts, 1)]
     )
     return (
-        f'{{"specversion":"1.0","id":"{derive(SOURCE, invoice.number)}","source":"{SOURCE}",'
+        f'{{"specversion":"1.0","id":"{event_id(invoice.number)}","source":"{SOURCE}",'
         f'"type":"{COMPLETED}","subject":{order},"time":"{time}","datacontenttype":"application/json",'
         f'"data":{{"order_id":{order},{customer}"currency":"GBP","occurred_at":"{time}",'
         f'"prices_include_tax":true,"order_discount":"0.00","shipping":"0.00",'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -105,10 +106,16 @@ async def _service(name: str, stack: Mapping[str, Any], layout: Layout) -> list[
     try:
         told = json.loads(out)["checks"]
     except (ValueError, KeyError):
-        words = err.decode(errors="replace").strip().splitlines()
-        why = words[-1] if words else f"exit code {process.returncode}"
+        why = _why(err.decode(errors="replace")) or f"exit code {process.returncode}"
         raise UsageError(f"{name} could not check itself: {why}") from None
     return [Result(**result) for result in told]
+
+
+def _why(text: str) -> str:
+    """The sentence that matters in what a failed process wrote: the error of a traceback, else the last line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (errors or lines or [""])[-1]
 
 
 def environment(name: str, stack: Mapping[str, Any], layout: Layout) -> dict[str, str]:
