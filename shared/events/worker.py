@@ -14,14 +14,13 @@ import faust
 import mode.loop
 import structlog
 from aiohttp import web
-from aiokafka.errors import KafkaError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from shared import probe
 from shared.db import pool as database
 from shared.db import statements
 from shared.db.pool import TRANSIENT
 from shared.db.types import Pool
-from shared.events import kafka
 from shared.events.app import App
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
@@ -34,6 +33,7 @@ sql = statements.load(Path(__file__).parent / "sql" / "worker.sql")
 
 POOL_SIZE = 4
 WATCH_SECONDS = 1.0
+PROBE_SECONDS_MAX = 2.0
 JOB_RETRY_SECONDS = 5.0
 GC_THRESHOLDS = (100_000, 20, 20)
 
@@ -154,8 +154,9 @@ class Worker:
 
     async def _look_at_kafka(self) -> None:
         try:
-            await kafka.probe(self.spec.bootstrap)
-        except (KafkaError, OSError, TimeoutError) as error:
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                await probe.broker(self.spec.bootstrap)
+        except (OSError, TimeoutError) as error:
             self.health.down("kafka", f"{type(error).__name__}: {error}")
         else:
             self.health.up("kafka")

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import asyncpg
 
+from shared import probe
 from shared.db import migrate
 from shared.db.types import Pool
 from shared.http.health import Check, NotReady
-
-API_VERSIONS = 18
-CLIENT_ID = b"treue-readyz"
 
 
 def database(pool: Callable[[], Pool]) -> Check:
@@ -50,32 +48,11 @@ def schema(pool: Callable[[], Pool], folder: Path) -> Check:
 
 def kafka(bootstrap: str) -> Check:
     """A broker of ``host:port,…`` answers; a mere open port is not enough (it may be stopped)."""
-    addresses = [_address(item) for item in bootstrap.split(",") if item.strip()]
 
     async def check() -> None:
-        for host, port in addresses:
-            with contextlib.suppress(OSError, EOFError):
-                await _greet(host, port)
-                return
-        raise NotReady("no Kafka broker answers")
+        try:
+            await probe.broker(bootstrap)
+        except OSError as error:
+            raise NotReady(str(error)) from error
 
     return check
-
-
-def _address(item: str) -> tuple[str, int]:
-    host, _, port = item.strip().rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-async def _greet(host: str, port: int) -> None:
-    """Ask a broker for its API versions: the one request that needs no session."""
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        correlation = secrets.randbits(31)
-        header = struct.pack(">hhih", API_VERSIONS, 0, correlation, len(CLIENT_ID)) + CLIENT_ID
-        writer.write(struct.pack(">i", len(header)) + header)
-        _, answered = struct.unpack(">ii", await reader.readexactly(8))
-        if answered != correlation:
-            raise NotReady("what listens there is not a Kafka broker")
-    finally:
-        writer.close()
