@@ -1,4 +1,4 @@
-"""/docs: the OpenAPI document as one page without scripts or assets from elsewhere."""
+"""/docs: the OpenAPI document as one page to read and to try, without anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,31 @@ table{border-collapse:collapse;width:100%}
 td,th{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0}
 td,th{border-bottom:1px solid var(--line)}
 .method{color:var(--mark);font-weight:600}
+input{font:inherit;padding:.2rem .4rem;margin:0 .8rem .4rem 0}
+"""
+# Asks the API from the page; the key stays in the page and is forgotten with it.
+SCRIPT = """
+document.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target, shown = form.querySelector("output");
+  const query = new URLSearchParams();
+  let path = form.dataset.path;
+  for (const field of form.querySelectorAll("input")) {
+    if (field.dataset.in === "path")
+      path = path.replace("{" + field.name + "}", encodeURIComponent(field.value));
+    else if (field.value) query.set(field.name, field.value);
+  }
+  const address = path.slice(1) + (String(query) && "?" + query);
+  const headers = { Authorization: "Bearer " + document.getElementById("key").value.trim() };
+  try {
+    const answer = await fetch(address, { method: form.dataset.method, headers });
+    const text = await answer.text();
+    let body = text;
+    try { body = JSON.stringify(JSON.parse(text), null, 1); } catch { }
+    shown.innerHTML = "<pre></pre>";
+    shown.firstChild.textContent = answer.status + " " + answer.statusText + "\\n" + body;
+  } catch (error) { shown.textContent = String(error); }
+});
 """
 
 
@@ -36,8 +61,9 @@ def page(schema: Mapping[str, Any]) -> str:
         "<p>The same for machines: <a href=openapi.json>openapi.json</a>. Every route needs "
         "<code>Authorization: Bearer &lt;key&gt;</code>. Also here: <a href=livez>livez</a>, "
         "<a href=readyz>readyz</a>, <a href=metrics>metrics</a>.</p>"
+        "<p><label>Key <input id=key type=password autocomplete=off size=50></label></p>"
         + "".join(_operation(*item, components) for item in operations)
-        + "</html>"
+        + f"<script>{SCRIPT}</script></html>"
     )
 
 
@@ -51,8 +77,24 @@ def _operation(
         f"<h2><span class=method>{method.upper()}</span> <code>{escape(path)}</code></h2>"
         f"<p>{about}</p><p>Scope: {scopes}</p>"
         + _table(("Parameter", "In", "About"), (_parameter(p) for p in parameters))
+        + _form(path, method, parameters)
         + _table(("Status", "Answer"), _answers(operation["responses"], components))
     )
+
+
+def _form(path: str, method: str, parameters: Iterable[Mapping[str, Any]]) -> str:
+    """Fields to ask this operation with, the examples filled in where a value is needed."""
+    fields = []
+    for parameter in parameters:
+        name, needed = escape(parameter["name"]), parameter.get("required", False)
+        example = next(iter(parameter.get("schema", {}).get("examples", ())), "")
+        fields.append(
+            f"<label>{name} <input name={name} data-in={parameter['in']} "
+            f'{"required" if needed else ""} value="{escape(str(example)) if needed else ""}" '
+            f'placeholder="{escape(str(example))}"></label>'
+        )
+    head = f'<form data-method="{method.upper()}" data-path="{escape(path)}">'
+    return head + "".join(fields) + "<button>Ask</button><output></output></form>"
 
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, ...]:

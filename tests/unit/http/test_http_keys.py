@@ -86,3 +86,10 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     file.write_bytes(b" " * before.st_size)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert ring.find("all-of-it") is not None
+
+
+def test_keys_may_come_as_a_text(tmp_path: Path) -> None:
+    ring = KeyRing(keys_file(tmp_path).read_text())
+    assert ring.find("all-of-it") is not None
+    with pytest.raises(UsageError, match="keys in the environment cannot be used"):
+        KeyRing("{")
