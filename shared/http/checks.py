@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import secrets
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
