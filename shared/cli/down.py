@@ -18,13 +18,14 @@ def down(
     from rich.console import Console  # noqa: PLC0415
 
     from shared.stack import control  # noqa: PLC0415
+    from shared.stack.processes import POSTGRES_CHILD  # noqa: PLC0415
 
     layout = layout_of(folder)
     console = Console(stderr=True, highlight=False)
     if not layout.lock.exists():
         console.print(f"No stack has been started in {layout.dir}.")
         return
-    found = control.running(layout)
+    found = [one for one in control.running(layout) if one.name != POSTGRES_CHILD]
     with console.status("Stopping …"):
         left = control.stop(layout)
     if left:

@@ -18,6 +18,7 @@ from shared.stack import processes
 from shared.stack.files import read_json, write_json
 from shared.stack.layout import DEFAULT_PORT_BASE, Layout, Ports, checkout
 from shared.stack.local import Plan
+from shared.stack.postgres import drafts
 from shared.stack.processes import MARKER, NAME, Found
 from shared.stack.supervisor import recorded
 
@@ -143,11 +144,12 @@ def clear_leftovers(layout: Layout) -> int:
 
 def wipe(layout: Layout) -> None:
     """Remove the stack's data: what we made and nothing else, whatever folder we were given."""
-    for path in (layout.kafka, layout.postgres, layout.config, layout.logs, layout.run):
+    draft, password = drafts(layout.postgres)
+    for path in (layout.kafka, layout.postgres, draft, layout.config, layout.logs, layout.run):
         shutil.rmtree(path, ignore_errors=True)
     for path in (
         *(layout.stack_json, layout.state_json, layout.settings_json, layout.credentials_json),
-        *(layout.keys_json, layout.secret, layout.program, layout.lock),
+        *(layout.keys_json, layout.secret, layout.program, layout.lock, password),
     ):
         path.unlink(missing_ok=True)
     if layout.dir.is_dir() and not any(layout.dir.iterdir()):

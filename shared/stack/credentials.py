@@ -29,11 +29,17 @@ class Credentials:
         return f"postgresql://{role}:{password}@{HOST}:{port}/{database or role}"
 
 
+def cluster_id(identity: uuid.UUID) -> str:
+    """As Kafka writes it; never with a dash in front, which its tools take for an option."""
+    text = base64.urlsafe_b64encode(identity.bytes).decode().rstrip("=")
+    return "A" + text[1:] if text.startswith("-") else text
+
+
 def _make() -> Credentials:
     return Credentials(
         api_key=f"tk_{secrets.token_hex(24)}",
         passwords={role: secrets.token_hex(24) for role in (SUPERUSER, *SERVICES)},
-        kafka_cluster=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+        kafka_cluster=cluster_id(uuid.uuid4()),
     )
 
 

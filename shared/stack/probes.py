@@ -14,6 +14,7 @@ HTTP_OK = 200
 API_VERSIONS = 18
 CORRELATION = 7
 ANSWER_HEAD_BYTES = 10  # length, correlation id, error code
+ANSWER_BYTES_MAX = 4096
 PROTOCOL_3 = 196608
 
 
@@ -41,7 +42,8 @@ def postgres(port: int) -> bool:
     try:
         with socket.create_connection((HOST, port), PROBE_SECONDS) as link:
             link.sendall(struct.pack(">i", len(body) + 4) + body)
-            return link.recv(1) == b"R"
+            # Read it to the end: closing with unread bytes would leave an error in the server's log.
+            return link.recv(ANSWER_BYTES_MAX).startswith(b"R")
     except OSError:
         return False
 

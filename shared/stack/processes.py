@@ -22,6 +22,7 @@ from shared.stack.layout import HOST
 # Every process of a stack carries these: its folder tells whose it is, its name which one.
 MARKER = "TREUE_STACK_DIR"
 NAME = "TREUE_STACK_NAME"
+POSTGRES_CHILD = "postgres-child"
 FREE_PORT_MIN, FREE_PORT_MAX = 10000, 30000
 LAST_WORDS_MAX = 5
 LOG_BYTES_MAX = 8 * 1024 * 1024
@@ -113,7 +114,7 @@ def _name_in(process: psutil.Process, stack_dir: Path) -> str:
         if environment.get(MARKER) == str(stack_dir):
             return str(environment.get(NAME, "unnamed"))
         if _lives_in(process, stack_dir / "postgres"):
-            return "postgres-child"
+            return POSTGRES_CHILD
     except (psutil.Error, OSError):
         pass
     return ""
@@ -133,7 +134,7 @@ def living_in(data: Path) -> list[Found]:
         except (psutil.Error, OSError):
             continue
         if begun is not None:
-            residents.append(Found(process.pid, "postgres-child", begun))
+            residents.append(Found(process.pid, POSTGRES_CHILD, begun))
     return residents
 
 

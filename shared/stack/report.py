@@ -18,7 +18,11 @@ BAD = ("error", "critical")
 # How a traceback ends, and how Kafka and PostgreSQL mark a line that tells of an error.
 ERROR = re.compile(r"^[\w.]+(Error|Exception): |\b(ERROR|FATAL|PANIC)\b")
 # PostgreSQL's answer to those who ask too early, our own probe among them.
-HARMLESS = ("the database system is starting up", "the database system is shutting down")
+HARMLESS = (
+    "the database system is starting up",
+    "the database system is not yet accepting connections",
+    "the database system is shutting down",
+)
 
 
 @dataclass(frozen=True, slots=True)

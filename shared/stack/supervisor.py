@@ -21,6 +21,7 @@ from shared.stack import processes
 from shared.stack.processes import Found, NotReady, Spec
 
 POLL_SECONDS = 0.05
+PROBE_SECONDS = 0.1
 EARLY_EXITS_MAX = 3
 PROBES_AT_ONCE = 12
 
@@ -115,7 +116,7 @@ class Child:
 
     async def _probe(self) -> None:
         while not await self._supervisor.thread(self.spec.ready):  # noqa: ASYNC110 - as in _until
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(PROBE_SECONDS)
         self.ready_once = True
         self._set("ready")
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
 import stat
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,14 @@ def test_secrets_are_made_once_and_private(layout: Layout) -> None:
         assert mode(path) == 0o600
     assert first.api_key not in layout.keys_json.read_text()
     assert credentials.ensure(Layout(layout.dir)).passwords != {}
+
+
+def test_kafka_s_cluster_id_is_never_taken_for_an_option() -> None:
+    dashed = uuid.UUID(int=0b111110 << 122)
+    assert credentials.cluster_id(dashed) == "A" + "A" * 21
+    plain = uuid.UUID("6c1f6a0e-6d7b-4a55-9a3b-7d0a5f1d2c11")
+    decoded = base64.urlsafe_b64decode(credentials.cluster_id(plain) + "==")
+    assert decoded == plain.bytes
 
 
 def test_only_one_holds_the_lock(layout: Layout) -> None:
