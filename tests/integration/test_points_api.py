@@ -19,6 +19,7 @@ from services.points.api.routes import router
 from services.points.domain import lots
 from services.points.handlers import Handlers
 from shared import clock
+from shared.clock import Period
 from shared.contracts import purchases, tiers
 from shared.contracts.purchases import Line, PurchaseCompleted
 from shared.contracts.tiers import TierChanged, TierMove
@@ -233,9 +234,15 @@ async def test_a_full_last_page_has_no_next(client: httpx2.AsyncClient, shop: Sh
     assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (4, False, None)
 
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_the_statement_and_the_domain_agree(shop: Shop, seed: int) -> None:
+@pytest.mark.parametrize("wait", ["P0D", "P14D"])
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_statement_and_the_domain_agree(
+    points_db: str, program: Program, seed: int, wait: str
+) -> None:
+    earning = program.earning.model_copy(update={"available_after": Period.parse(wait)})
     chance = random.Random(seed)
+    connection = await asyncpg.connect(points_db)
+    shop = Shop(connection, program.model_copy(update={"earning": earning}))
     for number in range(30):
         at = datetime(2010, 12, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(24 * 500))
         await shop.buys("any", f"o{number}", f"{chance.randrange(1, 30000) / 100:.2f}", at)
@@ -255,6 +262,7 @@ async def test_the_statement_and_the_domain_agree(shop: Shop, seed: int) -> None
         told = row["expiring_points"], row["expiring_at"]
         soon = expected.expiring_next
         assert told == ((soon.points, soon.expires_at) if soon else (None, None))
+    await connection.close()
 
 
 async def test_a_strange_customer_id_finds_its_own_account(

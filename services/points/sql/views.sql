@@ -36,19 +36,20 @@ WHERE a.customer_id = :customer::text
 ORDER BY e.seq DESC;
 
 -- name: lots
--- A page of a customer's lots, newest purchase first, after a given one: the award together with its corrections.
-SELECT e.entry_id AS lot_id, e.shop, e.order_id, e.occurred_at, e.available_at, e.expires_at,
-       e.points + coalesce((
-           SELECT sum(c.points) FROM entries c
-           WHERE c.account_id = a.account_id AND c.lot_id = e.entry_id AND c.kind <> 'earned'), 0)::bigint AS points
+-- A page of a customer's lots, newest purchase first, after a given one. A lot is an award with its corrections,
+-- which bear the award's dates and order; so any of its lines tells them.
+SELECT l.*
 FROM accounts a
 LEFT JOIN LATERAL (
-    SELECT * FROM entries
-    WHERE account_id = a.account_id AND kind = 'earned'
-      AND (:occurred::timestamptz IS NULL OR (occurred_at, entry_id) < (:occurred::timestamptz, :lot::uuid))
-    ORDER BY occurred_at DESC, entry_id DESC LIMIT :rows::int) e ON true
+    SELECT lot_id, min(shop) AS shop, min(order_id) AS order_id, min(occurred_at) AS occurred_at,
+           min(available_at) AS available_at, min(expires_at) AS expires_at, sum(points)::bigint AS points
+    FROM entries
+    WHERE account_id = a.account_id
+      AND (:occurred::timestamptz IS NULL OR (occurred_at, lot_id) < (:occurred::timestamptz, :lot::uuid))
+    GROUP BY lot_id
+    ORDER BY min(occurred_at) DESC, lot_id DESC LIMIT :rows::int) l ON true
 WHERE a.customer_id = :customer::text
-ORDER BY e.occurred_at DESC, e.entry_id DESC;
+ORDER BY l.occurred_at DESC, l.lot_id DESC;
 
 -- name: explained_entry
 -- One ledger line with the reasons stored beside it.
