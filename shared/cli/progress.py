@@ -7,12 +7,13 @@ import subprocess
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from shared.errors import UsageError
 from shared.stack.control import SUPERVISOR
 from shared.stack.files import tail
 from shared.stack.layout import HOST, SERVICES
+from shared.stack.supervisor import ending
 
 if TYPE_CHECKING:
     from shared.stack.local import Plan
@@ -29,7 +30,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def follow(self, supervisor: subprocess.Popen[bytes], plan: Plan, *, detach: bool) -> None:
         """Show the start; then return (detached) or stay until the stack has stopped."""
@@ -69,7 +70,7 @@ class Progress:
                 self.say(f"[green]✓[/] {event['title']} [dim]{event['seconds']:.1f} s[/]")
             case "exit":
                 self.say(
-                    f"[yellow]![/] {name} ended ({event['code']}); again in {event['pause']:g} s"
+                    f"[yellow]![/] {name} {ending(event['code'])}; again in {event['pause']:g} s"
                 )
             case "killed":
                 self.say(f"[yellow]![/] {name} did not stop in {event['after']:g} s and was killed")
@@ -82,15 +83,14 @@ class Progress:
 
     def say_addresses(self, plan: Plan, *, detach: bool) -> None:
         """Where everything is, and how to go on."""
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for service in SERVICES:
-            url = f"http://{HOST}:{plan.ports.api(service)}"
-            table.add_row(service, f"{url}/docs")
-        table.add_row("Kafka", f"{HOST}:{plan.ports.kafka}")
-        table.add_row("PostgreSQL", f"{HOST}:{plan.ports.postgres}")
-        table.add_row("addresses, keys", str(plan.layout.stack_json))
-        table.add_row("logs", str(plan.layout.logs))
-        self.console.print(table)
+        rows = {service: f"http://{HOST}:{plan.ports.api(service)}/docs" for service in SERVICES}
+        rows["Kafka"] = f"{HOST}:{plan.ports.kafka}"
+        rows["PostgreSQL"] = f"{HOST}:{plan.ports.postgres}"
+        rows["program"] = str(plan.program)
+        rows["keys"] = str(plan.layout.stack_json)
+        rows["logs"] = str(plan.layout.logs)
+        for what, where in rows.items():
+            self.say(f"  {what:<11}{escape(where)}")
         self.say("Stop with `treue down`." if detach else "Ctrl-C stops it and keeps the data.")
 
 

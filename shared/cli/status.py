@@ -130,18 +130,18 @@ def _show(report: dict[str, Any], console: Console) -> None:
         console.print(_service_table(report["services"]))
     for service, figures in report["services"].items():
         if figures["error"]:
-            console.print(f"[red]{service}[/]: {escape(figures['error'])}")
+            console.print(f"[red]{service}[/]: {escape(figures['error'])}", soft_wrap=True)
         for letter in figures["dead_letters_by_reason"] or ():
             about = ": ".join(part for part in (letter["field"], letter["reason"]) if part)
-            console.print(f"[yellow]{service}[/] {letter['count']:,} × {escape(about)}")
+            line = f"[yellow]{service}[/] {letter['count']:,} × {escape(about)}"
+            console.print(line, soft_wrap=True)
     for process in report["processes"]:
         if process["last_error"]:
-            console.print(f"[dim]{process['name']}, last error:[/] {escape(process['last_error'])}")
+            line = f"[dim]{process['name']}, last error:[/] {escape(process['last_error'])}"
+            console.print(line, soft_wrap=True)
     console.print()
     well = "[green]All is healthy.[/]" if report["healthy"] else "[red]Not healthy.[/]"
-    console.print(
-        f"{well} [dim]{escape(report['dir'])}, program {escape(str(report['program']))}[/]"
-    )
+    console.print(f"{well} [dim]{escape(report['dir'])}[/]", soft_wrap=True)
 
 
 def _process_table(processes: list[dict[str, Any]]) -> Table:

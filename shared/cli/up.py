@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,9 +79,22 @@ def start(
             _check(plan.program)
         _check_ports(plan)
         supervisor = control.launch(plan, lock, foreground=not detach)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: supervisor.terminate())
-    progress.follow(supervisor, plan, detach=detach)
+    with _passing_signals_to(supervisor):
+        progress.follow(supervisor, plan, detach=detach)
+
+
+@contextmanager
+def _passing_signals_to(supervisor: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Ctrl-C and the like stop the stack; the command ends when the stack has."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, lambda *_: supervisor.terminate()) for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check(program: Path) -> None:

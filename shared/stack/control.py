@@ -60,7 +60,7 @@ def settle_plan(
     The program file is copied, so that later edits take effect when they are given, not by chance.
     """
     known = read_json(layout.settings_json) or {}
-    base = port_base or int(known.get("port_base", DEFAULT_PORT_BASE))
+    base = int(known.get("port_base", DEFAULT_PORT_BASE)) if port_base is None else port_base
     ports = Ports(base)
     if program is not None:
         shutil.copyfile(program, layout.program)

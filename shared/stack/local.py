@@ -22,9 +22,9 @@ from shared.stack.processes import Spec
 from shared.stack.servers import broker_of, cluster_of
 from shared.stack.supervisor import Supervisor, Tell
 
-SERVER_SECONDS_MAX = 60.0
+SERVER_SECONDS_MAX = 90.0
 STEP_SECONDS_MAX = 120.0
-SERVICE_SECONDS_MAX = 60.0
+SERVICE_SECONDS_MAX = 90.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,14 +31,15 @@ SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
-    # After a kill: one call for the whole file system in place of one per file, which takes seconds.
-    "recovery_init_sync_method": "syncfs",
     "random_page_cost": "1.1",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",
     "log_checkpoints": "off",
 }
+if sys.platform == "linux":
+    # After a kill: one call for the whole file system in place of one per file, which takes seconds.
+    SETTINGS["recovery_init_sync_method"] = "syncfs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared import clock
 from shared.stack import processes
 from shared.stack.files import read_json, tail
 from shared.stack.layout import Layout
@@ -61,7 +61,7 @@ def _report(record: dict[str, Any], layout: Layout) -> ProcessReport:
         name=record["name"],
         state=state,
         pid=pid if alive else None,
-        uptime_seconds=round(time.time() - since, 1) if alive and since else None,
+        uptime_seconds=round(clock.now().timestamp() - since, 1) if alive and since else None,
         restarts=record.get("restarts", 0),
         last_exit=record.get("last_exit"),
         last_error=last_error(layout.log(record["name"])),

@@ -167,7 +167,7 @@ class Supervisor:
         deadline = time.monotonic() + seconds
         while not child.ready_once:
             if child.restarts >= EARLY_EXITS_MAX and child.last_exit:
-                raise NotReady(child.spec.name, _ending(child.last_exit["code"]), child.spec.log)
+                raise NotReady(child.spec.name, ending(child.last_exit["code"]), child.spec.log)
             if time.monotonic() > deadline:
                 raise NotReady(child.spec.name, f"is not ready after {seconds:g} s", child.spec.log)
             await asyncio.sleep(POLL_SECONDS)
@@ -186,7 +186,7 @@ class Supervisor:
                 process.kill()
                 process.wait()
         if process.returncode != 0:
-            raise NotReady(spec.name, _ending(process.returncode), spec.log)
+            raise NotReady(spec.name, ending(process.returncode), spec.log)
 
     async def stop(self, names: Iterable[str]) -> None:
         """Stop these, all at once, as far as they were started."""
@@ -219,7 +219,7 @@ def recorded(records: Iterable[dict[str, Any]]) -> list[Found]:
     ]
 
 
-def _ending(code: int | str) -> str:
+def ending(code: int | str) -> str:
     """How a process ended, in words."""
     if isinstance(code, str):
         return f"cannot be started: {code}"
