@@ -44,8 +44,10 @@ HISTORY = Invariant(
     "every move of a stored timeline was recorded as a change when it came, and its level is the last move's",
     """
     SELECT a.customer_id, a.level, m.* FROM accounts a
-    CROSS JOIN LATERAL json_to_recordset(a.timeline) WITH ORDINALITY
-        AS m(kind text, tier text, since timestamptz, valid_until timestamptz, reach int, position bigint)
+    CROSS JOIN LATERAL ROWS FROM (
+        json_to_recordset(a.timeline)
+            AS (kind text, tier text, since timestamptz, valid_until timestamptz, reach int)
+    ) WITH ORDINALITY AS m(kind, tier, since, valid_until, reach, position)
     WHERE NOT EXISTS (
         SELECT FROM changes c WHERE c.account_id = a.account_id AND c.kind = m.kind AND c.tier = m.tier
           AND c.since = m.since AND c.valid_until IS NOT DISTINCT FROM m.valid_until AND c.reach = m.reach)
