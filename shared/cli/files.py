@@ -6,7 +6,7 @@ import gzip
 import io
 import sys
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from shared.errors import UsageError
 
@@ -26,7 +26,12 @@ def open_bytes(name: str) -> BinaryIO:
     except OSError as error:
         why = (error.strerror or "cannot be opened").lower()
         raise UsageError(f"{name}: {why}; give the path of a readable file") from None
-    return cast("BinaryIO", gzip.GzipFile(fileobj=raw) if zipped else raw)
+    if not zipped:
+        return cast("BinaryIO", raw)
+    file = gzip.GzipFile(fileobj=raw)
+    # What GzipFile does for a file it has opened itself: closing the one closes the other.
+    file.myfileobj = cast("Any", raw)
+    return cast("BinaryIO", file)
 
 
 def open_text(name: str) -> IO[str]:
