@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from shared.http import docs, problems, responses
 from shared.http.health import Check, Readiness
@@ -75,18 +75,23 @@ def create_app(
         *_operational_routes(metrics, readiness),
         Route("/openapi.json", _openapi),
         Route("/docs", _docs),
-        *(route for part in routers for route in part.routes),
+        *(route for part in routers for route in _guarded(part)),
     ]
-    app.state.routes = [route for route in app.routes if isinstance(route, Route)]
-    unguarded = [r.path for r in api_routes(app) if not scopes_of(r)]
-    if unguarded:
-        raise ValueError(f"routes without a scope: {', '.join(unguarded)}")
+    app.state.routes = app.routes
     app.add_exception_handler(problems.Problem, problems.on_problem)
     app.add_exception_handler(RequestValidationError, problems.on_validation)
     app.add_exception_handler(HTTPException, problems.on_http)
     app.add_middleware(Observed, metrics=metrics)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign] # FastAPI's own way to do it
     return app
+
+
+def _guarded(part: APIRouter) -> list[BaseRoute]:
+    """The routes of a router, each of which asks for a scope: what cannot be checked is refused too."""
+    for route in part.routes:
+        if not isinstance(route, APIRoute) or not scopes_of(route):
+            raise ValueError(f"a route without a scope: {getattr(route, 'path', route)}")
+    return part.routes
 
 
 def api_routes(app: FastAPI) -> list[APIRoute]:

@@ -12,6 +12,7 @@ import pytest
 from shared.http import checks, health
 from shared.http.health import NotReady, Readiness
 
+API_VERSIONS = 18
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -81,7 +82,7 @@ async def as_broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     (size,) = struct.unpack(">i", await reader.readexactly(4))
     request = await reader.readexactly(size)
     key, version, correlation = struct.unpack(">hhi", request[:8])
-    assert (key, version) == (checks.API_VERSIONS, 0)
+    assert (key, version) == (API_VERSIONS, 0)
     writer.write(struct.pack(">iih", 6, correlation, 0))
     await writer.drain()
     writer.close()

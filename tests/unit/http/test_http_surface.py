@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from shared.http.app import create_app, router
 from shared.http.keys import KeyRing
-from tests.fixtures.http_probe import ALL, TIERS_ONLY, client_of, probe_app
+from tests.fixtures.http_probe import ALL, TIERS_ONLY, client_of, probe_app, things
 
 THING = "/v1/customers/17850/thing"
 
@@ -277,14 +277,17 @@ async def test_the_docs_page_needs_nothing_from_elsewhere(client: httpx2.AsyncCl
     assert "//" not in page.replace("<!doctype html>", "").replace("https://", "//x")
 
 
-def test_a_route_without_a_scope_does_not_start(tmp_path: Path) -> None:
+def test_a_route_without_a_scope_does_not_start() -> None:
     loose = router("loose")
 
     @loose.get("/v1/loose")
     async def unguarded(_: Request) -> None:
         return
 
-    file = tmp_path / "keys.json"
-    file.write_text('{"keys": []}')
+    keys = KeyRing('{"keys": []}')
     with pytest.raises(ValueError, match="/v1/loose"):
-        create_app(service="x", version="1", routers=[loose], keys=KeyRing(file), readiness={})
+        create_app(service="x", version="1", routers=[loose], keys=keys, readiness={})
+    nested = router("nested")
+    nested.include_router(things)
+    with pytest.raises(ValueError, match="without a scope"):
+        create_app(service="x", version="1", routers=[nested], keys=keys, readiness={})
