@@ -73,7 +73,7 @@ def main() -> int:
     console.print()
     good = report.show(console, loads, results, outcome)
     report.keep(loads, results, outcome, " ".join(["python -m benchmarks", *sys.argv[1:]]))
-    console.print(f"kept in {report.LATEST.relative_to(ROOT)}")
+    console.print(f"kept in {report.LATEST}")
     return 0 if good else 1
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -22,7 +24,7 @@ from aiokafka.structs import TopicPartition
 
 from benchmarks.load import ROOT, Sent, small_event
 from benchmarks.meters import Machine, Noise, tree_cpu
-from shared.contracts import purchases, rewards
+from shared.contracts import points, purchases, rewards, tiers
 from shared.contracts.catalogue import PARTITIONS
 
 PROGRAM = Path(__file__).with_name("latency.yaml")
@@ -69,6 +71,7 @@ class Outcome:
     api: Percentiles
     topic: Percentiles
     lost: int
+    hops: dict[str, Percentiles]
     polls: int
     send_delay_p99_ms: float
     cpu_cores: dict[str, float]
@@ -106,8 +109,9 @@ async def measure(stack_json: dict[str, Any], plan: Plan) -> Outcome:
     """Run the plan against a running stack."""
     run = f"{int(time.time()):x}"
     await _drive(stack_json, Plan(plan.rate, WARM_UP_SECONDS, plan.sample), f"w{run}")
-    pids = {name: pid for name, pid in stack_json["pids"].items() if isinstance(pid, int)}
-    pids["bench"] = _self()
+    # The supervisor is everyone's parent: its tree would count all of them again.
+    pids = {name: pid for name, pid in stack_json["pids"].items() if name != "supervisor"}
+    pids["bench"] = os.getpid()
     machine = Machine.read()
     before = {name: tree_cpu(pid) for name, pid in pids.items()}
     watch = await _drive(stack_json, plan, f"m{run}")
@@ -123,6 +127,7 @@ async def measure(stack_json: dict[str, Any], plan: Plan) -> Outcome:
         Percentiles.of(api),
         Percentiles.of(topic),
         expected - len(api) + len(watch.intended) - len(topic),
+        await _hops(stack_json["kafka"], f"m{run}"),
         watch.polls,
         Percentiles.of(delays).p99,
         {name: round(seconds / (now.at - machine.at), 3) for name, seconds in used.items()},
@@ -130,8 +135,35 @@ async def measure(stack_json: dict[str, Any], plan: Plan) -> Outcome:
     )
 
 
-def _self() -> int:
-    return int(Path("/proc/self").resolve().name)
+async def _hops(bootstrap: str, run: str) -> dict[str, Percentiles]:
+    """How long each service took, by the times at which the records of a customer were made.
+
+    Read afterwards from the topics themselves, so that it costs the run nothing; milliseconds is what they hold.
+    """
+    topics = (purchases.TOPIC, points.TOPIC, tiers.TOPIC, rewards.TOPIC)
+    made: dict[str, dict[str, int]] = {topic: {} for topic in topics}
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        parts = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
+        consumer.assign(parts)
+        end = await consumer.end_offsets(parts)
+        while any([await consumer.position(part) < end[part] for part in parts]):
+            for part, records in (await consumer.getmany(timeout_ms=500)).items():
+                for record in records:
+                    customer = (record.key or b"").decode()
+                    if customer.startswith(run):
+                        made[part.topic].setdefault(customer, record.timestamp)
+    finally:
+        await consumer.stop()
+    return {
+        f"{before} → {after}": Percentiles.of(
+            [(made[after][c] - at) / 1000 for c, at in made[before].items() if c in made[after]]
+        )
+        for before, after in itertools.pairwise(topics)
+    }
 
 
 async def _drive(stack_json: dict[str, Any], plan: Plan, run: str) -> Watch:

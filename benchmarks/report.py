@@ -91,6 +91,7 @@ def table(load: Load, results: Sequence[Result]) -> Table:
     heads = (
         "events/s",
         "CPU µs/event own",
+        "all",
         "PostgreSQL",
         "broker",
         "WAL B/event",
@@ -114,6 +115,7 @@ def _cells(own: Sequence[Result]) -> list[str]:
     return [
         f"{median(lambda r: r.rate):,.0f}",
         f"{median(lambda r: r.cpu_us.contestant):,.1f}",
+        f"{median(lambda r: r.cpu_us.total - r.cpu_us.bench):,.1f}",
         f"{median(lambda r: r.cpu_us.postgres):,.1f}" if wal else "-",
         f"{median(lambda r: r.cpu_us.broker):,.1f}",
         f"{wal:,.0f}" if wal else "-",
@@ -160,6 +162,10 @@ def _show_latency(console: Console, found: Outcome) -> bool:
         ("voucher.issued on Kafka", found.topic),
     ):
         shown.add_row(about, str(p.count), *(f"{v:.1f}" for v in (p.p50, p.p90, p.p99, p.max)))
+    for about, p in found.hops.items():
+        shown.add_row(
+            f"  of it {about}", str(p.count), *(f"{v:.0f}" for v in (p.p50, p.p90, p.p99, p.max))
+        )
     console.print(shown)
     good = found.lost == 0
     for name, due in LATENCIES.items():

@@ -1,8 +1,8 @@
 """Contestant (a): a stock Faust agent as the tutorials show it, one transaction of four statements an event.
 
 It calls the same code as the product's handlers for what a purchase is worth and for its ledger row, so it
-writes the same rows; only the way there is the usual one. It gets what a tutorial would not bother with:
-msgspec instead of faust.Record, uvloop, prepared statements, and a connection of its own without a pool.
+writes the same rows; only the way there is the usual one. It even gets what a tutorial would not bother with:
+msgspec instead of faust.Record, prepared statements, and a connection of its own without a pool.
 Delivery is Faust's own, at most once when something raises; for a benchmark without failures that will do.
 """
 
@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import asyncpg
 import faust
-import mode.loop
 
 from services.points.handlers import Handlers, Purchase
 from services.points.intake import IGNORED
@@ -95,7 +94,6 @@ class Agent:
 
 def main(bootstrap: str, dsn: str, program: Path) -> None:
     """Until terminated."""
-    mode.loop.use("uvloop")
     app = faust.App(
         f"bench-naive-{uuid4()}",  # a group without a past
         broker=f"kafka://{bootstrap}",
