@@ -24,6 +24,7 @@ from shared.stack.supervisor import recorded
 
 SUPERVISOR = "supervisor"
 STOP_SECONDS_MAX = 30.0
+COLLECT_SECONDS_MAX = 3.0
 POLL_SECONDS = 0.05
 
 
@@ -126,7 +127,9 @@ def stop(layout: Layout) -> list[Found]:
 
 
 def _clear(layout: Layout) -> list[Found]:
-    left = processes.sweep(layout.dir, running(layout))
+    found = running(layout)
+    left = processes.sweep(layout.dir, found)
+    processes.wait_gone(found, COLLECT_SECONDS_MAX)
     layout.stack_json.unlink(missing_ok=True)
     return left
 

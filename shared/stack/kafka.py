@@ -1,7 +1,4 @@
-"""A one-node Kafka (KRaft): its jars, its settings, its process.
-
-``python -m shared.stack.kafka`` fetches the jars and makes the class archive ahead of a first start.
-"""
+"""A one-node Kafka (KRaft): its jars, its settings, its process."""
 
 from __future__ import annotations
 
@@ -256,8 +253,3 @@ def make_archive() -> Path:
             stale.unlink()
         draft.rename(archive)
     return archive
-
-
-if __name__ == "__main__":
-    print(f"Kafka {version()}: {len(jars())} jars in {libs_dir()}")  # noqa: T201
-    print(f"Class archive: {make_archive()}")  # noqa: T201

@@ -153,6 +153,23 @@ def end(processes: Iterable[Found], how: signal.Signals, seconds: float) -> list
     return left
 
 
+def wait_gone(found: Iterable[Found], seconds: float) -> None:
+    """Wait until even the dead are out of the process table: whoever adopted them collects them late."""
+    pids = {one.pid for one in found}
+    deadline = time.monotonic() + seconds
+    while pids and time.monotonic() < deadline:
+        pids = {pid for pid in pids if _is_zombie(pid)}
+        if pids:
+            time.sleep(POLL_SECONDS)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def sweep(stack_dir: Path, recorded: Iterable[Found] = ()) -> list[Found]:
     """End every process of the stack but this one: consumers, readers, then servers. Returns the rest."""
     left: list[Found] = []
