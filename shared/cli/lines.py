@@ -29,12 +29,22 @@ class Chunks:
         self.position = 0
         self._file = file
         self._name = name
-        self._queue: asyncio.Queue[Item] = asyncio.Queue(CHUNKS_AHEAD_MAX)
+        self._queue: asyncio.Queue[Item] = asyncio.Queue()
+        self._room = threading.Semaphore(CHUNKS_AHEAD_MAX)
+        self._stopped = False
 
     async def __aiter__(self) -> AsyncIterator[list[bytes]]:
         loop = asyncio.get_running_loop()
         # A daemon: a read that waits on a terminal must not keep the command from ending.
         threading.Thread(target=self._read, args=(loop,), daemon=True).start()
+        try:
+            async for lines in self._lines():
+                yield lines
+        finally:
+            self._stopped = True
+            self._room.release()
+
+    async def _lines(self) -> AsyncIterator[list[bytes]]:
         rest = b""
         count = 0
         while True:
@@ -43,6 +53,7 @@ class Chunks:
             except TimeoutError:
                 yield []
                 continue
+            self._room.release()
             if isinstance(item, Exception):
                 raise UsageError(f"{self._name}, after line {count}: cannot be read: {item}")
             if item is None:
@@ -67,14 +78,20 @@ class Chunks:
         item: Item = None
         try:
             while chunk := read1(CHUNK_BYTES):
-                self._put(loop, (chunk, position(self._file)))
-        except (OSError, EOFError, zlib.error) as error:
+                if not self._put(loop, (chunk, position(self._file))):
+                    return
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             item = error
         self._put(loop, item)
 
-    def _put(self, loop: asyncio.AbstractEventLoop, item: Item) -> None:
+    def _put(self, loop: asyncio.AbstractEventLoop, item: Item) -> bool:
+        """Hand an item over when there is room; False if nobody wants it any more."""
+        self._room.acquire()
+        if self._stopped:
+            return False
         try:
-            asyncio.run_coroutine_threadsafe(self._queue.put(item), loop).result()
+            loop.call_soon_threadsafe(self._queue.put_nowait, item)
         except RuntimeError:
-            # The command has ended before the file did.
-            raise SystemExit from None
+            # The loop has ended before the file did.
+            return False
+        return True
