@@ -100,6 +100,10 @@ async def _check(service: Service, settings: ServiceSettings) -> int:
     return 1 if any(result.violations for result in results) else 0
 
 
+async def _keep(_: object) -> None:
+    """Leave a connection as it is when it goes back to the pool: our routes set nothing, and a reset is a round trip."""
+
+
 def api_app(
     name: str,
     settings: ServiceSettings,
@@ -117,7 +121,7 @@ def api_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pool = await database.create(
-            settings.database, name=f"treue-{name}-api", size=settings.pool_size
+            settings.database, name=f"treue-{name}-api", size=settings.pool_size, reset=_keep
         )
         try:
             yield

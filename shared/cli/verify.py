@@ -127,10 +127,12 @@ def environment(name: str, stack: Mapping[str, Any], layout: Layout) -> dict[str
         "PROGRAM": stack["program"],
         "PORT": str(port),
         "WORKER_PORT": str(port),
-        "KEYS_FILE": str(layout.keys_json),
-        "SECRET_FILE": str(layout.secret),
         "LOG_LEVEL": "ERROR",
     }
+    # Where the services are not our own processes (compose), keys and secret come from the environment.
+    for key, file in (("KEYS_FILE", layout.keys_json), ("SECRET_FILE", layout.secret)):
+        if file.is_file():
+            settings[key] = str(file)
     return {f"TREUE_{name.upper()}_{key}": value for key, value in settings.items()}
 
 
