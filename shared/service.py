@@ -101,7 +101,7 @@ async def _check(service: Service, settings: ServiceSettings) -> int:
 
 
 async def _keep(_: object) -> None:
-    """Leave a connection as it is when it goes back to the pool: our routes set nothing, and a reset is a round trip."""
+    """Spare a pooled connection its reset, a round trip: our routes set nothing."""
 
 
 def api_app(
