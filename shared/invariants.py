@@ -1,4 +1,4 @@
-"""Invariants: named queries that must return no row. ``treue verify``, the tests and a metric run the same ones."""
+"""Invariants: named queries that must return no row; `treue verify`, the tests and the audit run the same ones."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import msgspec
 
 from services.points.domain import bonus
 from shared.contracts.tiers import TierMove
-from shared.invariants import Connection, Invariant
+from shared.db.types import Connection
+from shared.invariants import Invariant
 from shared.money import round_points
 from shared.program import Program
 
