@@ -9,6 +9,8 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
+from asyncpg.pgproto import pgproto
+
 from services.tiers import ledger
 from services.tiers.domain import changes, standing
 from services.tiers.domain.progression import timeline
@@ -148,7 +150,8 @@ def _check(event: Event[PointsEarned]) -> Earned:
     if not 0 <= data.base <= BASE_MAX:
         raise Poison("data.base", f"{data.base} base points: 0 to {BASE_MAX} are possible")
     try:
-        entry_id = UUID(data.entry_id)
+        # asyncpg's own UUID: a subclass, read six times quicker, and written as it is.
+        entry_id: UUID = pgproto.UUID(data.entry_id)
     except ValueError:
         raise Poison("data.entry_id", f"{data.entry_id[:50]!r} is not a UUID") from None
     return Earned(event, entry_id, data.base, _spend(data.net_spend))

@@ -49,7 +49,7 @@ ORDER BY account_id, occurred_at, entry_id;
 -- The ways through the levels as told so far.
 SELECT account_id, timeline FROM accounts WHERE account_id = ANY(:accounts::bigint[]);
 
--- name: advance
+-- name: advance!
 -- Accounts that were walked on, or that provably need no walk: until when, and what may still be added.
 UPDATE accounts a
 SET rules = :rules::text, touched_at = :now::timestamptz,
@@ -58,14 +58,14 @@ FROM unnest(:accounts::bigint[], :until::timestamptz[], :due::timestamptz[], :ro
             :late_rooms::numeric[]) AS u(account_id, computed_until, due_at, room, late_room)
 WHERE a.account_id = u.account_id;
 
--- name: set_timelines
+-- name: set_timelines!
 -- Timelines that changed, with their new revision and the level they end at.
 UPDATE accounts a SET revision = u.revision, level = u.level, timeline = u.timeline
 FROM unnest(:accounts::bigint[], :revisions::bigint[], :levels::text[], :timelines::json[])
     AS u(account_id, revision, level, timeline)
 WHERE a.account_id = u.account_id;
 
--- name: add_changes
+-- name: add_changes!
 -- Append what was told, and what it replaced.
 INSERT INTO changes (account_id, revision, number, kind, tier, previous, multiplier, since, valid_until, reach,
                      cause, replaced, recorded_at)
