@@ -46,6 +46,7 @@ class Progress:
                     status.stop()
                     self.say_addresses(plan, detach=detach)
                     if detach:
+                        supervisor.stdout.close()
                         return
                 elif last == "failed":
                     failure = event["message"]
@@ -70,7 +71,7 @@ class Progress:
                 self.say(f"[green]✓[/] {event['title']} [dim]{event['seconds']:.1f} s[/]")
             case "exit":
                 self.say(
-                    f"[yellow]![/] {name} {ending(event['code'])}; again in {event['pause']:g} s"
+                    f"[yellow]![/] {name} {escape(ending(event['code']))}; again in {event['pause']:g} s"
                 )
             case "killed":
                 self.say(f"[yellow]![/] {name} did not stop in {event['after']:g} s and was killed")

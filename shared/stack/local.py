@@ -138,11 +138,11 @@ class LocalStack:
         return {f"TREUE_{service.upper()}_{key}": value for key, value in settings.items()}
 
     async def stop(self) -> None:
-        """Consumers first, then readers, then what both stand on. The data stays."""
+        """The services first, then what they stand on. The data stays."""
         self.ready = False
         self.plan.layout.stack_json.unlink(missing_ok=True)
-        await self.supervisor.stop(f"{service}-worker" for service in SERVICES)
-        await self.supervisor.stop(f"{service}-api" for service in SERVICES)
+        roles = ("worker", "api")
+        await self.supervisor.stop(f"{service}-{role}" for service in SERVICES for role in roles)
         await self.supervisor.stop(("kafka", "postgres"))
         # What no child answers for: a download under way, a database session that outlived its server.
         processes.sweep(self.plan.layout.dir)

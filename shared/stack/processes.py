@@ -24,7 +24,8 @@ MARKER = "TREUE_STACK_DIR"
 NAME = "TREUE_STACK_NAME"
 POSTGRES_CHILD = "postgres-child"
 FREE_PORT_MIN, FREE_PORT_MAX = 10000, 30000
-LAST_WORDS_MAX = 5
+LAST_LINES_MAX = 5
+LINE_LENGTH_MAX = 500
 LOG_BYTES_MAX = 8 * 1024 * 1024
 POLL_SECONDS = 0.05
 # A start time is read in clock ticks from a boot time that clock corrections move a little.
@@ -171,18 +172,18 @@ def _is_zombie(pid: int) -> bool:
 
 
 def sweep(stack_dir: Path, recorded: Iterable[Found] = ()) -> list[Found]:
-    """End every process of the stack but this one: consumers, readers, then servers. Returns the rest."""
+    """End every process of the stack but this one: the services, then the servers. Returns the rest."""
     left: list[Found] = []
     remaining = find(stack_dir, recorded)
-    for suffix, patience in (("-worker", 5.0), ("-api", 5.0), ("", 8.0)):
-        group = [one for one in remaining if one.name.endswith(suffix)]
-        remaining = [one for one in remaining if one not in group]
-        servers = [one for one in group if one.name.startswith("postgres")]
-        for one in servers:
-            # Fast shutdown: on SIGTERM the server would wait for its clients to leave.
-            send(one.pid, signal.SIGINT)
-        left += end([one for one in group if one not in servers], signal.SIGTERM, patience)
-        left += end(servers, signal.SIGINT, patience)
+    services = [one for one in remaining if one.name.endswith(("-worker", "-api"))]
+    databases = [one for one in remaining if one.name.startswith("postgres")]
+    others = [one for one in remaining if one not in services and one not in databases]
+    left += end(services, signal.SIGTERM, 5.0)
+    for one in databases:
+        # Fast shutdown, as on SIGTERM it would wait for its clients; meanwhile the broker stops, too.
+        send(one.pid, signal.SIGINT)
+    left += end(others, signal.SIGTERM, 8.0)
+    left += end(databases, signal.SIGINT, 8.0)
     return left
 
 
@@ -242,6 +243,6 @@ class NotReady(UsageError):
     """A process that ended, or took too long, before it was ready."""
 
     def __init__(self, name: str, what: str, log: Path) -> None:
-        self.last_words = [line for line in tail(log) if line.strip()][-LAST_WORDS_MAX:]
-        words = "".join(f"\n  {line}" for line in self.last_words)
+        lines = [line for line in tail(log) if line.strip()][-LAST_LINES_MAX:]
+        words = "".join(f"\n  {line[:LINE_LENGTH_MAX]}" for line in lines)
         super().__init__(f"{name} {what}; its log {log} ends with:{words}")

@@ -1,4 +1,4 @@
-"""The topics of the catalogue, created once and kept as declared: ``python -m shared.stack.topics``."""
+"""The topics of the catalogue, created where they are missing: ``python -m shared.stack.topics``."""
 
 from __future__ import annotations
 
