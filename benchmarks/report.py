@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.latency import Outcome
 from benchmarks.load import Load
-from benchmarks.meters import machine_name
+from benchmarks.meters import Noise, machine_name
 from benchmarks.rounds import Result
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
@@ -41,10 +41,14 @@ class Due:
         return value >= self.limit if self.at_least else value <= self.limit
 
 
+# What is due speaks of small purchases. On those of 26 lines everyone spends most of the time on the same lines:
+# even the floor, which decides nothing, is not 20 times the naive agent there.
+DUE_LOAD = "small"
+FOREIGN_CORES_MAX = 0.3
 RATIOS = {
     "faust": Due("ours ÷ (a)", 20.0, at_least=True),
     "floor": Due("ours ÷ (b)", 0.4, at_least=True),
-    "streams": Due("ours ÷ (c), meant to be", 1.0, at_least=True),
+    "streams": Due("ours ÷ (c), no due but our aim,", 1.0, at_least=True),
 }
 LATENCIES = {
     "p50": Due("p50 ms", 60.0, at_least=False),
@@ -134,20 +138,30 @@ def show(
         console.print(table(load, own))
         for peer, due in RATIOS.items():
             spread = ratios(own, peer)
-            if spread is not None:
-                good &= due.met(spread.median) or peer == "streams"
-                console.print(
-                    f"  {due.name} ≥ {due.limit:g}: {spread}  {_mark(due, spread.median)}"
-                )
-        noise = [result.noise for result in own]
-        console.print(
-            f"  other work on the machine: {max(n.foreign for n in noise):.2f} cores at most, median"
-            f" {statistics.median(n.foreign for n in noise):.2f}; steal {max(n.steal for n in noise):.2f};"
-            f" load average up to {max(n.loadavg for n in noise):.1f}\n"
-        )
+            if spread is None:
+                continue
+            counts = load.name == DUE_LOAD
+            good &= due.met(spread.median) or peer == "streams" or not counts
+            verdict = f"≥ {due.limit:g}: {_mark(due, spread.median)}" if counts else "(reported)"
+            console.print(f"  {due.name} {spread}  {verdict}")
+        _show_noise(console, [result.noise for result in own])
     if latency is not None:
         good &= _show_latency(console, latency)
     return good
+
+
+def _show_noise(console: Console, noise: Sequence[Noise]) -> None:
+    foreign = statistics.median(n.foreign for n in noise)
+    console.print(
+        f"  other work on the machine: {max(n.foreign for n in noise):.2f} cores at most, median"
+        f" {foreign:.2f}; steal {max(n.steal for n in noise):.2f};"
+        f" load average up to {max(n.loadavg for n in noise):.1f}"
+    )
+    if foreign > FOREIGN_CORES_MAX:
+        console.print(
+            "  [yellow]the machine was busy: believe CPU and WAL an event, not the clock[/]"
+        )
+    console.print()
 
 
 def _show_latency(console: Console, found: Outcome) -> bool:
