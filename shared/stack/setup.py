@@ -1,51 +1,54 @@
-"""``python -m shared.stack.setup``: what the local servers need, fetched ahead of their first start."""
+"""``python -m shared.stack.setup``: what a machine needs before the first start, fetched and checked.
+
+The class archive is made here too: it takes some seconds once and saves one at every start of the broker.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
-from rich.console import Console
-
-from shared.errors import UsageError
+from shared.errors import TreueError
 from shared.stack import kafka, postgres
+from shared.stack.layout import checkout
 
 
 def main() -> int:
-    """Fetch what is missing, with progress; quick when nothing is."""
-    console = Console(stderr=True, highlight=False)
+    """Fetch, check, say what is there; 0 when ``treue up`` can start."""
+    began = time.monotonic()
     try:
-        _fetch(console)
-    except UsageError as error:
-        console.print(f"setup: {error}", style="red", markup=False, soft_wrap=True)
+        known = kafka.libs_dir().is_dir()
+        if not known:
+            _say(f"Fetching Kafka {kafka.version()} with Maven (some ten seconds) …")
+        jars = kafka.jars()
+        if not kafka.archive_path(jars).exists():
+            _say("Preparing Kafka's class archive (some seconds, once) …")
+            _quicken()
+        told = subprocess.run(
+            [postgres.binary("postgres"), "--version"], check=True, capture_output=True, text=True
+        )
+    except (TreueError, OSError, subprocess.SubprocessError) as error:
+        _say(f"setup: {error}")
         return 1
+    where = kafka.libs_dir().relative_to(checkout())
+    _say(
+        f"Kafka {kafka.version()} ({len(jars)} jars in {where}), {told.stdout.strip()}:"
+        f" ready after {time.monotonic() - began:.1f} s." + ("" if known else " Next: make demo")
+    )
     return 0
 
 
-def _fetch(console: Console) -> None:
-    database = subprocess.run(
-        [postgres.binary("postgres"), "--version"], check=False, capture_output=True, text=True
-    )
-    if database.returncode != 0:
-        raise UsageError(f"the PostgreSQL binaries do not run here: {database.stderr.strip()}")
-    if not kafka.libs_dir().is_dir():
-        with console.status(f"Fetching Kafka {kafka.version()} with Maven …"):
-            kafka.jars()
-        console.print(f"[green]✓[/] Kafka {kafka.version()}")
-        console.print(f"[green]✓[/] {database.stdout.strip()}")
-    if not kafka.archive_path(kafka.jars()).exists():
-        with console.status("Preparing quick starts of Kafka (once, some 10 s) …"):
-            _quicken(console)
-
-
-def _quicken(console: Console) -> None:
-    """The class archive saves a second at each start: good to have, nothing to fail for."""
+def _quicken() -> None:
+    """The archive is good to have and nothing to fail for."""
     try:
         kafka.make_archive()
-    except (OSError, subprocess.SubprocessError, UsageError) as error:
-        console.print(f"Kafka will start a second slower: {error}", markup=False, soft_wrap=True)
-    else:
-        console.print("[green]✓[/] Kafka's quick start")
+    except (TreueError, OSError, subprocess.SubprocessError) as error:
+        _say(f"Kafka will start a second slower: {error}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":
