@@ -79,6 +79,14 @@ class App(faust.App):  # type: ignore[misc]
         """Whether the group has given this process its partitions (which may be none, for a standby)."""
         return self._assignment is not None
 
+    def ends(self) -> dict[tuple[str, int], int]:
+        """End offsets of the assigned partitions, as the last fetches saw them."""
+        known = {
+            (tp.topic, tp.partition): self.consumer.highwater(tp)
+            for tp in self.consumer.assignment()
+        }
+        return {key: end for key, end in known.items() if end is not None}
+
     def _runner(self) -> Runner:
         if self.runner is None:
             raise RuntimeError("the app was started without a runner")

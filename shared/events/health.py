@@ -48,6 +48,10 @@ class Health:
         else:
             before.detail = detail
 
+    def is_up(self, name: str) -> bool:
+        """Whether the component answered when it was last asked."""
+        return name in self._components and self._components[name].ok
+
     @property
     def ready(self) -> bool:
         """Whether every component is up."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import faust
 import mode.loop
 import structlog
 from aiohttp import web
+from faust.exceptions import ConsumerNotStarted
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from shared import probe
@@ -34,6 +36,7 @@ sql = statements.load(Path(__file__).parent / "sql" / "worker.sql")
 POOL_SIZE = 4
 WATCH_SECONDS = 1.0
 PROBE_SECONDS_MAX = 2.0
+START_POLL_SECONDS = 0.1
 JOB_RETRY_SECONDS = 5.0
 GC_THRESHOLDS = (100_000, 20, 20)
 
@@ -114,6 +117,9 @@ class Worker:
         ]
         if spec.job is not None:
             self._tasks.append(asyncio.create_task(self._time(spec.job, relay)))
+        # Faust gives up when it finds no broker at its start: we wait for one instead, red meanwhile.
+        while not self.health.is_up("kafka") and not self.app.should_stop:  # noqa: ASYNC110
+            await asyncio.sleep(START_POLL_SECONDS)
 
     async def _after(self) -> None:
         if self.app.runner is not None:
@@ -134,6 +140,7 @@ class Worker:
         while True:
             await self._look_at_postgres()
             await self._look_at_kafka()
+            await self._look_at_lag()
             for name, component in self.health.components().items():
                 self.metrics.up.labels(name).set(component.ok)
             await asyncio.sleep(WATCH_SECONDS)
@@ -160,6 +167,22 @@ class Worker:
             self.health.down("kafka", f"{type(error).__name__}: {error}")
         else:
             self.health.up("kafka")
+
+    async def _look_at_lag(self) -> None:
+        """Records behind, by topic: the fetcher's view of the ends against the positions in PostgreSQL."""
+        if self._pool is None or not self.app.assigned():
+            return
+        try:
+            rows = await self._pool.fetch(sql.positions, timeout=2)
+            ends = self.app.ends()
+        except (*TRANSIENT, ConsumerNotStarted):
+            return
+        stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        behind: Counter[str] = Counter()
+        for (topic, partition), end in ends.items():
+            behind[topic] += max(0, end - stored.get((topic, partition), 0))
+        for topic, records in behind.items():
+            self.metrics.lag.labels(topic).set(records)
 
     async def _time(self, job: Job, relay: Relay) -> None:
         """What time alone does; a failed run is repeated, for the job is resumable."""
