@@ -28,7 +28,6 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-
     def key_source(self) -> Path | str:
         """Where the API keys are. Raises UsageError if that is said nowhere."""
         if self.keys_file is not None:
@@ -36,7 +35,9 @@ class ServiceSettings(BaseSettings):
         if self.keys is not None:
             return self.keys.get_secret_value()
         prefix = self.model_config.get("env_prefix", "")
-        raise UsageError(f"settings in the environment: {prefix}KEYS_FILE or {prefix}KEYS is needed")
+        raise UsageError(
+            f"settings in the environment: {prefix}KEYS_FILE or {prefix}KEYS is needed"
+        )
 
 
 S = TypeVar("S", bound=ServiceSettings)

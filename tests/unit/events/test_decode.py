@@ -71,7 +71,9 @@ BAD: list[tuple[str, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "field", "reason"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+@pytest.mark.parametrize(
+    ("value", "field", "reason"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
 def test_bad_event_names_its_field(value: Any, field: str, reason: str) -> None:
     with pytest.raises(Poison) as caught:
         DECODE(record(value))
