@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -13,7 +12,9 @@ import asyncpg
 from services.points import ledger
 from services.points.domain import bonus, earning, lots, packing, validation
 from services.points.domain.bonus import TierInForce
+from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import Assessment
+from services.points.domain.wording import multiplier_text
 from services.points.ledger import Account, EntryRow, UncreditedRow
 from shared.contracts import points as contract
 from shared.contracts.points import PointsAdjusted, PointsEarned, TierRef
@@ -29,8 +30,7 @@ GUEST = "guest"
 TEST = "test"
 
 
-@dataclass(frozen=True, slots=True)
-class Purchase:
+class Purchase(NamedTuple):
     """A purchase that passed its checks, valued but not yet awarded. ``id`` is a function of shop and order."""
 
     event: Event[PurchaseCompleted]
@@ -38,6 +38,7 @@ class Purchase:
     shop: str
     fingerprint: int
     assessment: Assessment
+    columns: Columns
 
     @property
     def customer(self) -> str | None:
@@ -80,13 +81,15 @@ class Handlers:
             data = event.data
             try:
                 shop = validation.shop_of(event.source, self._program)
-                validation.check(data, self._program, work.now)
-                assessment = earning.assess(data, self._program)
+                columns = columns_of(data.lines)
+                validation.check(data, self._program, work.now, columns)
+                assessment = earning.assess(data, self._program, columns)
             except Poison as poison:
                 work.poison(event, poison.field, poison.reason)
                 continue
             purchase_id = digest_uuid("purchase", shop, data.order_id)
-            found.append(Purchase(event, purchase_id, shop, packing.fingerprint(data), assessment))
+            fingerprint = packing.fingerprint(data, columns)
+            found.append(Purchase(event, purchase_id, shop, fingerprint, assessment, columns))
         return found
 
     def _credit(self, work: Work, purchase: Purchase, account: Account) -> EntryRow:
@@ -119,10 +122,10 @@ class Handlers:
             net_spend=purchase.assessment.net_spend,
             exact=str(purchase.assessment.exact),
             tier=tier.id,
-            multiplier=str(tier.multiplier),
+            multiplier=multiplier_text(tier.multiplier),
             reason=None,
             explanation=packing.pack(
-                data, purchase.assessment, award, tier, self._program
+                data, purchase.assessment, award, tier, self._program, purchase.columns
             ).decode(),
         )
         work.publish(
@@ -172,7 +175,9 @@ class Handlers:
             exact=str(value.exact),
             occurred_at=data.occurred_at,
             recorded_at=work.now,
-            explanation=packing.pack(data, value, award, nobody, self._program).decode(),
+            explanation=packing.pack(
+                data, value, award, nobody, self._program, purchase.columns
+            ).decode(),
         )
 
     async def tier_changes(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
@@ -246,7 +251,7 @@ class Handlers:
             net_spend=award["net_spend"],
             exact=award["exact"],
             tier=tier.id,
-            multiplier=str(tier.multiplier),
+            multiplier=multiplier_text(tier.multiplier),
             reason=lots.TIER_BONUS,
             explanation=packing.pack_correction(
                 exact, (before, award["total"]), (tier, award["total"] + delta), self._program

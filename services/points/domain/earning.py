@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from operator import mul, sub
+from typing import NamedTuple
 
 from services.points.domain.bonus import TierInForce
+from services.points.domain.columns import Columns, columns_of
 from services.points.domain.exact import ZERO, exactly
 from services.points.domain.rules import Rules, rules_of
 from shared.contracts.purchases import Line, PurchaseCompleted
@@ -26,8 +28,7 @@ SKU = "sku"
 CATEGORY = "category:"
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(NamedTuple):
     """What a purchase is worth before any tier: ``nets`` per line in its own currency, the rest in the program's.
 
     ``nets`` covers every line; those named in ``reasons`` (by index) earn nothing, and there stands why.
@@ -41,23 +42,30 @@ class Assessment:
     base: int
 
 
-@dataclass(frozen=True, slots=True)
-class Award:
-    """The points granted: ``total`` = ``base`` + ``bonus``, split to ``lines``; ``exact`` is before rounding."""
+class Award(NamedTuple):
+    """The points granted: ``total`` = ``base`` + ``bonus``; ``exact`` is before rounding."""
 
     total: int
     base: int
     bonus: int
     exact: Fraction
-    lines: Sequence[int]
+    assessment: Assessment
+
+    @property
+    def lines(self) -> Sequence[int]:
+        """The total split to the lines: a function of what is stored, so it is worked out by those who ask."""
+        return split(self.total, self.assessment.nets, self.assessment.reasons)
 
 
 @exactly
-def assess(purchase: PurchaseCompleted, program: Program) -> Assessment:
+def assess(
+    purchase: PurchaseCompleted, program: Program, columns: Columns | None = None
+) -> Assessment:
     """Value a checked purchase; ``Poison`` if it is larger than any purchase can be."""
     rules = rules_of(program)
-    nets = _nets(purchase, rules)
-    reasons = _reasons(purchase, nets, rules)
+    columns = columns or columns_of(purchase.lines)
+    nets = _nets(purchase, columns, rules)
+    reasons = _reasons(purchase, columns, nets, rules)
     if reasons:
         spend = sum((net for index, net in enumerate(nets) if index not in reasons), ZERO)
     else:
@@ -72,13 +80,23 @@ def assess(purchase: PurchaseCompleted, program: Program) -> Assessment:
 
 
 def award(assessment: Assessment, tier: TierInForce, program: Program) -> Award:
-    """Apply the tier's multiplier, round once, and split the whole number back to the lines."""
+    """Apply the tier's multiplier and round once."""
     rules = rules_of(program)
-    exact, total = assessment.exact, assessment.base
-    if tier.multiplier != 1:
-        exact *= tier.multiplier
-        total = _rounded(exact, rules)
-    return Award(total, assessment.base, total - assessment.base, exact, _split(total, assessment))
+    exact, base = assessment.exact, assessment.base
+    if tier.multiplier == 1:
+        return Award(base, base, 0, exact, assessment)
+    exact *= tier.multiplier
+    total = _rounded(exact, rules)
+    return Award(total, base, total - base, exact, assessment)
+
+
+def split(total: int, nets: Sequence[Decimal], reasons: Mapping[int, str]) -> Sequence[int]:
+    """Split a total back to the lines by their nets; those with a reason earn nothing."""
+    if not total:
+        return [0] * len(nets)
+    if not reasons:
+        return allocate(total, nets)
+    return allocate(total, [ZERO if index in reasons else net for index, net in enumerate(nets)])
 
 
 def _rounded(exact: Fraction, rules: Rules) -> int:
@@ -88,28 +106,16 @@ def _rounded(exact: Fraction, rules: Rules) -> int:
     return points
 
 
-def _split(total: int, assessment: Assessment) -> Sequence[int]:
-    if not total:
-        return [0] * len(assessment.nets)
-    if not assessment.reasons:
-        return allocate(total, assessment.nets)
-    reasons = assessment.reasons
-    weights = [ZERO if index in reasons else net for index, net in enumerate(assessment.nets)]
-    return allocate(total, weights)
-
-
-def _nets(purchase: PurchaseCompleted, rules: Rules) -> list[Decimal]:
+def _nets(purchase: PurchaseCompleted, columns: Columns, rules: Rules) -> list[Decimal]:
     """Net of each line: what is paid for it after all discounts, without tax if the program says so."""
-    lines = purchase.lines
-    nets = [line.quantity * line.unit_price for line in lines]
-    discounts = [line.discount for line in lines]
-    if any(discounts):
-        nets = [net - discount for net, discount in zip(nets, discounts, strict=True)]
+    nets = list(map(mul, columns.quantities, columns.prices))
+    if any(columns.discounts):
+        nets = list(map(sub, nets, columns.discounts))
     if purchase.order_discount:
         shares = _shares(purchase.order_discount, purchase.currency, nets)
-        nets = [net - share for net, share in zip(nets, shares, strict=True)]
+        nets = list(map(sub, nets, shares))
     if rules.net_of_tax and purchase.prices_include_tax:
-        nets = [net - line.tax for net, line in zip(nets, lines, strict=True)]
+        nets = list(map(sub, nets, columns.taxes))
     return nets
 
 
@@ -125,16 +131,18 @@ def _shares(discount: Decimal, currency: str, amounts: Sequence[Decimal]) -> lis
     ]
 
 
-def _reasons(purchase: PurchaseCompleted, nets: Sequence[Decimal], rules: Rules) -> dict[int, str]:
+def _reasons(
+    purchase: PurchaseCompleted, columns: Columns, nets: Sequence[Decimal], rules: Rules
+) -> dict[int, str]:
     """Say of each line that earns nothing why, by index; most purchases have none and stop early."""
     lines = purchase.lines
     if purchase.is_test:
         return dict.fromkeys(range(len(lines)), TEST)
     if (
         min(nets) > 0
-        and rules.skus.isdisjoint([line.sku for line in lines])
-        and rules.kinds.isdisjoint([line.kind for line in lines])
-        and rules.categories.isdisjoint([line.category for line in lines])
+        and rules.skus.isdisjoint(columns.skus)
+        and rules.kinds.isdisjoint(columns.kinds)
+        and rules.categories.isdisjoint(columns.categories)
     ):
         return {}
     found: dict[int, str] = {}

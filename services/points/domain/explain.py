@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from services.points.domain import wording
-from services.points.domain.earning import TEST
+from services.points.domain.earning import TEST, split
 from services.points.domain.exact import exactly
 from services.points.domain.packing import (
     AWARD,
@@ -135,18 +135,19 @@ def _award(packed: PackedAward, names: Mapping[str, str]) -> Explanation:
 def _lines(packed: PackedAward) -> list[ExplainedLine]:
     reasons = packed.reasons or {}
     ids = packed.line_ids or COUNTED_IDS
-    columns = zip(ids, packed.skus, packed.quantities, packed.nets, packed.points, strict=False)
+    points = split(packed.total, packed.nets, reasons)
+    columns = zip(ids, packed.skus, packed.quantities, packed.nets, points, strict=False)
     return [
         ExplainedLine(
             line_id=line_id,
             sku=sku,
             quantity=quantity,
             net=net,
-            points=points,
+            points=line_points,
             reason=reasons.get(index),
             text=wording.reason(reasons[index], sku) if index in reasons else None,
         )
-        for index, (line_id, sku, quantity, net, points) in enumerate(columns)
+        for index, (line_id, sku, quantity, net, line_points) in enumerate(columns)
     ]
 
 

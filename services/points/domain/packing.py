@@ -6,15 +6,18 @@ about 20 bytes a line, and whatever words can be derived from is left to the rea
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from hashlib import blake2b
+from struct import Struct
 
 import msgspec
 
 from services.points.domain.bonus import TierInForce
+from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import TEST, Assessment, Award
 from services.points.domain.exact import ZERO, exactly
 from services.points.domain.rules import Rules, rules_of
@@ -27,10 +30,12 @@ AWARD = "award"
 CORRECTION = "correction"
 
 # A line id that only counts (1, 2, 3 …) says nothing that its place does not say, and is left out.
-COUNTED_IDS = tuple(str(number) for number in range(1, LINES_MAX + 1))
+COUNTED_IDS = [str(number) for number in range(1, LINES_MAX + 1)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FACTS = Struct("<qqqq???")
+_AMBIGUOUS = -2
 # Numbers rather than strings: two bytes less each, and read back as the same exact decimals.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -50,7 +55,6 @@ class PackedAward(
         "skus": "s",
         "quantities": "q",
         "nets": "n",
-        "points": "e",
         "net_spend": "w",
         "exact": "x",
         "base": "g",
@@ -67,7 +71,10 @@ class PackedAward(
         "unfired": "u",
     },
 ):
-    """An award, its lines as columns; ``exact`` and ``multiplier`` are fractions (``1123/25``)."""
+    """An award, its lines as columns; ``exact`` and ``multiplier`` are fractions (``1123/25``).
+
+    Each line's points are a function of ``total``, ``nets`` and ``reasons``, and left to the reading side.
+    """
 
     program: str
     version: str
@@ -77,7 +84,6 @@ class PackedAward(
     skus: Sequence[str]
     quantities: Sequence[Decimal]
     nets: Sequence[Decimal]
-    points: Sequence[int]
     net_spend: Decimal
     exact: str
     base: int
@@ -137,11 +143,12 @@ def pack(
     award: Award,
     tier: TierInForce,
     program: Program,
+    columns: Columns | None = None,
 ) -> bytes:
     """Write down how an award came about, as JSON to be stored with its entry."""
     rules = rules_of(program)
-    lines = purchase.lines
-    line_ids = [line.line_id for line in lines]
+    columns = columns or columns_of(purchase.lines)
+    line_ids = columns.line_ids
     foreign = purchase.currency != rules.currency
     return _encode(
         PackedAward(
@@ -150,10 +157,9 @@ def pack(
             currency=rules.currency,
             points_per=rules.points_per,
             rounding=rules.rounding,
-            skus=[line.sku for line in lines],
-            quantities=[line.quantity for line in lines],
+            skus=columns.skus,
+            quantities=columns.quantities,
             nets=assessment.nets,
-            points=award.lines,
             net_spend=assessment.net_spend,
             exact=str(assessment.exact),
             base=award.base,
@@ -163,7 +169,7 @@ def pack(
             order_discount=purchase.order_discount or ZERO,
             net_of_tax=rules.net_of_tax,
             tax_on_top=not purchase.prices_include_tax,
-            line_ids=None if tuple(line_ids) == COUNTED_IDS[: len(line_ids)] else line_ids,
+            line_ids=None if line_ids == COUNTED_IDS[: len(line_ids)] else line_ids,
             reasons=assessment.reasons or None,
             tier=tier.id,
             multiplier=str(tier.multiplier),
@@ -198,40 +204,51 @@ def pack_correction(
 
 
 @exactly
-def fingerprint(purchase: PurchaseCompleted) -> int:
+def fingerprint(purchase: PurchaseCompleted, columns: Columns | None = None) -> int:
     """Hash what decides a purchase's points to a signed 64-bit number.
 
     Equal values have the equal fingerprint however they were written (``6``, ``"6.0"``, another zone's clock);
     what decides nothing, such as names or metadata, may differ.
     """
-    lines = purchase.lines
-    content = (
+    columns = columns or columns_of(purchase.lines)
+    texts = [
         purchase.order_id,
-        purchase.customer_id,
-        (purchase.occurred_at - _EPOCH) // _MICROSECOND,
+        purchase.customer_id or "",
         purchase.currency,
-        None if purchase.exchange_rate is None else purchase.exchange_rate.normalize(),
+        *columns.line_ids,
+        *columns.skus,
+        *columns.kinds,
+        *columns.categories,
+    ]
+    numbers = columns.quantities + columns.prices
+    adjusted = any(columns.discounts) or any(columns.taxes)
+    if adjusted:
+        numbers += columns.discounts + columns.taxes
+    facts = _FACTS.pack(
+        (purchase.occurred_at - _EPOCH) // _MICROSECOND,
+        len(columns.skus),
+        hash(purchase.exchange_rate or 0),
+        hash(purchase.order_discount),
         purchase.prices_include_tax,
         purchase.is_test,
-        _plain([purchase.order_discount]),
-        [line.line_id for line in lines],
-        [line.sku for line in lines],
-        [line.kind for line in lines],
-        [line.category for line in lines],
-        _plain([line.quantity for line in lines]),
-        _plain([line.unit_price for line in lines]),
-        _plain([line.discount for line in lines]),
-        _plain([line.tax for line in lines]),
+        adjusted,
     )
-    digest = blake2b(_encode(content), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    # No checked text contains a NUL character, so nothing can move from one text to the next.
+    content = b"\0".join((facts, "\0".join(texts).encode(), _hashed(numbers)))
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
-def _plain(values: list[Decimal]) -> list[Decimal] | None:
-    """Bring equal values to one form; a column of zeros is none at all."""
-    if not any(values):
-        return None
-    return [value.normalize() if value else ZERO for value in values]
+def _hashed(numbers: Sequence[Decimal]) -> bytes:
+    """Bring numbers to 8 bytes each, equal for equal values.
+
+    Python defines the hash of a number by its value alone, for every version (Hashing of numeric types in the
+    library reference); the one ambiguity is -2, which stands for -1 too.
+    """
+    hashes = list(map(hash, numbers))
+    hashed = array("q", hashes).tobytes()
+    if _AMBIGUOUS in hashes:
+        hashed += bytes([number == -1 for number in numbers])
+    return hashed
 
 
 def _unfired(assessment: Assessment, tier: TierInForce, rules: Rules) -> list[list[str]]:

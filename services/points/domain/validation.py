@@ -8,6 +8,7 @@ from decimal import Decimal, Inexact
 from itertools import chain
 from typing import cast
 
+from services.points.domain.columns import Columns, columns_of
 from services.points.domain.exact import ZERO, exactly
 from shared.contracts.envelope import ID_CHARS_MAX
 from shared.contracts.purchases import Line, PurchaseCompleted
@@ -37,7 +38,9 @@ def shop_of(source: str, program: Program) -> str:
 
 
 @exactly
-def check(purchase: PurchaseCompleted, program: Program, now: datetime) -> None:
+def check(
+    purchase: PurchaseCompleted, program: Program, now: datetime, columns: Columns | None = None
+) -> None:
     """Raise ``Poison`` with the field's path for the first thing that no retry could ever mend."""
     _check_id(purchase.order_id, "data.order_id")
     if purchase.customer_id is not None:
@@ -49,7 +52,8 @@ def check(purchase: PurchaseCompleted, program: Program, now: datetime) -> None:
         raise Poison("data.lines", "is empty: a purchase has at least one line")
     if len(lines) > LINES_MAX:
         raise Poison("data.lines", f"has {len(lines)} lines, more than {LINES_MAX}")
-    if not (_texts_pass(lines) and _numbers_pass(lines)):
+    columns = columns or columns_of(lines)
+    if not (_texts_pass(columns) and _numbers_pass(columns)):
         _check_lines(lines)
 
 
@@ -96,10 +100,9 @@ def _check_foreign(purchase: PurchaseCompleted, program: Program) -> None:
         raise Poison("data.exchange_rate", reason)
 
 
-def _texts_pass(lines: list[Line]) -> bool:
+def _texts_pass(columns: Columns) -> bool:
     """Whether no line's text can be wrong: one look at all of them together, true for nearly all."""
-    ids = [line.line_id for line in lines]
-    skus = [line.sku for line in lines]
+    ids, skus = columns.line_ids, columns.skus
     if len(set(ids)) != len(ids) or "" in ids:
         return False
     text = "".join(ids) + "".join(skus)
@@ -107,19 +110,17 @@ def _texts_pass(lines: list[Line]) -> bool:
         return False
     if len(text) > ID_CHARS_MAX and max(map(len, chain(ids, skus))) > ID_CHARS_MAX:
         return False
-    names = "".join([line.name for line in lines]) + "".join([line.category for line in lines])
-    return "\0" not in names
+    return "\0" not in "".join(columns.names) and "\0" not in "".join(columns.categories)
 
 
-def _numbers_pass(lines: list[Line]) -> bool:
+def _numbers_pass(columns: Columns) -> bool:
     """Whether no line's number can be wrong: none is negative, and their sum is within all bounds.
 
     A sum of numbers from 0 is at least as large, and has at least as many decimals, as any of them.
     """
-    numbers = [line.quantity for line in lines]
-    numbers += [line.unit_price for line in lines]
-    numbers += [line.discount for line in lines if line.discount]
-    numbers += [line.tax for line in lines if line.tax]
+    numbers = columns.quantities + columns.prices
+    numbers += filter(None, columns.discounts)
+    numbers += filter(None, columns.taxes)
     try:
         if min(numbers) < 0:
             return False

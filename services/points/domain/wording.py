@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 from services.points.domain.earning import CATEGORY, KIND, SKU, TEST
 from shared.money import Rounding
@@ -55,6 +56,17 @@ def exact_text(value: Decimal | Fraction | int) -> str:
     scaled = value.numerator * 10**digits // value.denominator
     text = str(scaled).rjust(digits + 1, "0")
     return f"{text[:-digits]}.{text[-digits:]}" if digits else text
+
+
+def multiplier_text(value: Fraction) -> str:
+    """Write a tier's multiplier as it is stored and published: ``1.5``, or ``4/3`` where no decimal is exact."""
+    return _multiplier_text(value.numerator, value.denominator)
+
+
+@lru_cache(maxsize=256)
+def _multiplier_text(numerator: int, denominator: int) -> str:
+    value = Fraction(numerator, denominator)
+    return str(value) if _decimals(denominator) is None else exact_text(value)
 
 
 def points(count: int, *, signed: bool = False) -> Sentence:
