@@ -11,13 +11,14 @@ from pathlib import Path
 
 import asyncpg
 
-from shared.db.pool import CONNECT_SECONDS_MAX
+from shared.db.pool import CONNECT_SECONDS_MAX, ask
 from shared.db.types import Connection, Pool
 from shared.errors import UsageError
 
 COMMON = Path(__file__).parent / "migrations"
 # Two starters at once must not both migrate; the number is only ours to know.
 ADVISORY_LOCK = 0x7472657565
+LOOK_SECONDS_MAX = 2.0
 
 
 def files(*folders: Path) -> list[Path]:
@@ -77,7 +78,5 @@ async def _apply_one(connection: Connection, file: Path, applied: str | None) ->
 async def is_current(pool: Pool, folder: Path) -> bool:
     """Whether the database has the newest migration of this code."""
     name = newest(COMMON, folder)
-    found = await pool.fetchval(
-        "SELECT true FROM schema_migrations WHERE name = $1", name, timeout=2
-    )
-    return bool(found)
+    query = "SELECT true FROM schema_migrations WHERE name = $1"
+    return bool(await ask(pool, query, name, within=LOOK_SECONDS_MAX))

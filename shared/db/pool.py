@@ -11,6 +11,7 @@ from shared.db.types import Pool
 
 CONNECT_SECONDS_MAX = 5.0
 STATEMENT_SECONDS_MAX = 60.0
+HAND_BACK_SECONDS_MAX = 0.2
 
 # The database is away, starting, stopping or asks for a repetition: the same work may succeed later.
 # A TimeoutError belongs here too: a stopped or unreachable server answers nothing at all.
@@ -55,3 +56,18 @@ async def create(dsn: str, *, name: str, size: int, **options: Any) -> Pool:
         server_settings=settings,
         **options,
     )
+
+
+async def ask(pool: Pool, query: str, *arguments: object, within: float) -> list[asyncpg.Record]:
+    """The rows of a probe, or TimeoutError soon after ``within`` seconds, also from a server that hangs.
+
+    ``Pool.fetch`` cannot promise that: when its time is up, asyncpg asks the server to cancel and hands the
+    connection back only when that is confirmed, and a server that hangs confirms nothing.
+    """
+    async with asyncio.timeout(within):
+        connection = await pool.acquire()
+    try:
+        async with asyncio.timeout(within):
+            return await connection.fetch(query, *arguments)
+    finally:
+        await pool.release(connection, timeout=HAND_BACK_SECONDS_MAX)

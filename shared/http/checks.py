@@ -9,8 +9,9 @@ import asyncpg
 
 from shared import probe
 from shared.db import migrate
+from shared.db.pool import ask
 from shared.db.types import Pool
-from shared.http.health import Check, NotReady
+from shared.http.health import CHECK_SECONDS, Check, NotReady
 
 
 def database(pool: Callable[[], Pool]) -> Check:
@@ -18,7 +19,7 @@ def database(pool: Callable[[], Pool]) -> Check:
 
     async def check() -> None:
         try:
-            await pool().fetchval("SELECT 1")
+            await ask(pool(), "SELECT 1", within=CHECK_SECONDS)
         except OSError as error:
             raise NotReady("PostgreSQL does not accept connections") from error
 
