@@ -27,9 +27,13 @@ sql = statements.load(Path(__file__).parent / "sql" / "relay.sql")
 
 ROWS_MAX = 16
 POLL_SECONDS = 1.0
-RETRY_SECONDS = 0.5
+RETRY_SECONDS_MIN = 0.25
+RETRY_SECONDS_MAX = 4.0
 PUBLISH_SECONDS_MAX = 30.0
 STATEMENT_SECONDS_MAX = 30.0
+# Longer than a publication may take, during which the session is idle.
+IDLE_SESSION = "45s"
+COMPONENT = "relay"
 
 
 @lru_cache(maxsize=200_000)
@@ -52,6 +56,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._owner = False
         self._stopping = False
+        self._delay = RETRY_SECONDS_MIN
 
     @property
     def owner(self) -> bool:
@@ -73,10 +78,23 @@ class Relay:
             try:
                 await self._session()
             except (*TRANSIENT, KafkaError) as error:
-                log.warning("relay begins again", error=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._pause(error)
+            except Exception as error:
+                # A mistake of ours, or the libraries': what is committed still has to go out, so go on trying.
+                log.exception("relay failed and begins again")
+                await self._pause(error)
             finally:
                 self._owner = False
+
+    async def _pause(self, error: BaseException) -> None:
+        """Told once, by the health: it would else be said at every try of a long outage."""
+        self._health.down(COMPONENT, f"{type(error).__name__}: {error}")
+        await asyncio.sleep(self._delay)
+        self._delay = min(self._delay * 2, RETRY_SECONDS_MAX)
+
+    def _works(self) -> None:
+        self._health.up(COMPONENT)
+        self._delay = RETRY_SECONDS_MIN
 
     async def _session(self) -> None:
         conn = await asyncpg.connect(
@@ -87,11 +105,14 @@ class Relay:
             server_settings={
                 "application_name": f"treue-{self._service}-relay",
                 "synchronous_commit": "off",
+                # A process that hangs shall not keep the others from publishing.
+                "idle_session_timeout": IDLE_SESSION,
             },
         )
         try:
             await conn.add_listener("outbox", lambda *_: self._wake.set())
             while not await conn.fetchval(sql.own_relay):
+                self._works()
                 await asyncio.sleep(POLL_SECONDS)
                 if self._stopping:
                     return
@@ -100,6 +121,7 @@ class Relay:
             await producer.start()
             try:
                 self._owner = True
+                self._works()
                 await self._pump(conn, producer)
             finally:
                 await _close(producer)

@@ -7,9 +7,10 @@ import gc
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faust
 import mode.loop
@@ -38,6 +39,8 @@ WATCH_SECONDS = 1.0
 PROBE_SECONDS_MAX = 2.0
 START_POLL_SECONDS = 0.1
 JOB_RETRY_SECONDS = 5.0
+# What it does not finish in this time the next owner publishes; the supervisor's patience ends at 5 s.
+RELAY_END_SECONDS_MAX = 2.5
 GC_THRESHOLDS = (100_000, 20, 20)
 
 Job = Callable[[Pool, Callable[[], None]], Awaitable[None]]
@@ -72,6 +75,7 @@ class Worker:
         self.app.before, self.app.after = self._before, self._after
         self.app.consume(tuple(sorted({route.topic for route in spec.routes})))
         self._tasks: list[asyncio.Task[None]] = []
+        self._dying: asyncio.Task[None] | None = None
         self._pool: Pool | None = None
         self._web: web.AppRunner | None = None
 
@@ -111,22 +115,31 @@ class Worker:
         )
         self.app.runner.owns_relay = lambda: relay.owner
         self._relay = relay
-        self._tasks = [
-            asyncio.create_task(relay.run()),
-            asyncio.create_task(self._watch()),
-        ]
+        self._tasks = [self._start(relay.run()), self._start(self._watch())]
         if spec.job is not None:
-            self._tasks.append(asyncio.create_task(self._time(spec.job, relay)))
+            self._tasks.append(self._start(self._time(spec.job, relay)))
         # Faust gives up when it finds no broker at its start: we wait for one instead, red meanwhile.
         while not self.health.is_up("kafka") and not self.app.should_stop:  # noqa: ASYNC110
             await asyncio.sleep(START_POLL_SECONDS)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A worker without its relay, watch or jobs looks alive and is not: it had better be started anew."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("background work failed: the process stops", exc_info=error)
+            self._dying = asyncio.create_task(self.app.crash(error))
 
     async def _after(self) -> None:
         if self.app.runner is not None:
             self.app.runner.stop()
             self._relay.stop()
         if self._tasks:
-            await asyncio.wait(self._tasks[:1], timeout=5)
+            await asyncio.wait(self._tasks[:1], timeout=RELAY_END_SECONDS_MAX)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,8 +151,7 @@ class Worker:
     async def _watch(self) -> None:
         """Ask both servers whether they are there, and read the figures an operator looks at."""
         while True:
-            await self._look_at_postgres()
-            await self._look_at_kafka()
+            await asyncio.gather(self._look_at_postgres(), self._look_at_kafka())
             await self._look_at_lag()
             for name, component in self.health.components().items():
                 self.metrics.up.labels(name).set(component.ok)
@@ -149,15 +161,14 @@ class Worker:
         if self._pool is None:
             return
         try:
-            row = await self._pool.fetchrow(sql.figures, timeout=2)
+            (row,) = await database.ask(self._pool, sql.figures, within=PROBE_SECONDS_MAX)
         except TRANSIENT as error:
             self.health.down("postgres", f"{type(error).__name__}: {error}")
         else:
             self.health.up("postgres")
-            if row is not None:
-                self.metrics.outbox.set(row["outbox"])
-                self.metrics.outbox_age.set(row["outbox_age"])
-                self.metrics.dead_letters.set(row["dead_letters"])
+            self.metrics.outbox.set(row["outbox"])
+            self.metrics.outbox_age.set(row["outbox_age"])
+            self.metrics.dead_letters.set(row["dead_letters"])
 
     async def _look_at_kafka(self) -> None:
         try:
@@ -173,7 +184,7 @@ class Worker:
         if self._pool is None or not self.app.assigned():
             return
         try:
-            rows = await self._pool.fetch(sql.positions, timeout=2)
+            rows = await database.ask(self._pool, sql.positions, within=PROBE_SECONDS_MAX)
             ends = self.app.ends()
         except (*TRANSIENT, ConsumerNotStarted):
             return
