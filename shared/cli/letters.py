@@ -183,7 +183,7 @@ async def discard(dsns: Mapping[str, str], refs: Sequence[Ref], note: str) -> Ou
     for service in dict.fromkeys(ref.service for ref in refs):
         ids = [ref.id for ref in refs if ref.service == service]
         async with connection(service, dsns[service]) as conn:
-            done = {row["id"] for row in await conn.fetch(sql.mark_discarded, ids, note)}
+            done = {row["id"] for row in await conn.fetch(sql.mark_discarded, note, ids)}
         outcome.done += len(done)
         outcome.refused |= {
             str(Ref(service, number)): "it is not open" for number in ids if number not in done
