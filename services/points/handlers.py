@@ -14,6 +14,7 @@ from services.points.domain import bonus, earning, lots, packing, validation
 from services.points.domain.bonus import TierInForce
 from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import Assessment
+from services.points.domain.exact import exactly
 from services.points.domain.wording import multiplier_text
 from services.points.ledger import Account, EntryRow, UncreditedRow
 from shared.contracts import points as contract
@@ -75,6 +76,7 @@ class Handlers:
         await ledger.add_uncredited(work.conn, uncredited)
         await ledger.move_accounts(work.conn, accounts.values())
 
+    @exactly
     def _valued(self, work: Work, events: Iterable[Event[PurchaseCompleted]]) -> list[Purchase]:
         found: list[Purchase] = []
         for event in events:
@@ -116,7 +118,6 @@ class Handlers:
             shop=purchase.shop,
             order_id=data.order_id,
             event_key=event.key,
-            event_source=event.source,
             event_id=event.id,
             fingerprint=purchase.fingerprint,
             net_spend=purchase.assessment.net_spend,
@@ -168,7 +169,6 @@ class Handlers:
             customer_id=data.customer_id,
             shop=purchase.shop,
             order_id=data.order_id,
-            event_source=event.source,
             event_id=event.id,
             fingerprint=purchase.fingerprint,
             net_spend=value.net_spend,
@@ -245,7 +245,6 @@ class Handlers:
             shop=award["shop"],
             order_id=award["order_id"],
             event_key=event.key,
-            event_source=event.source,
             event_id=event.id,
             fingerprint=award["fingerprint"],
             net_spend=award["net_spend"],

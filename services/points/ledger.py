@@ -36,7 +36,7 @@ class Account:
 
 
 class EntryRow(NamedTuple):
-    """A line of the ledger, in the order of the statement ``add_entries``."""
+    """A line of the ledger; the names are those of the table's columns."""
 
     entry_id: UUID
     account_id: int
@@ -54,7 +54,6 @@ class EntryRow(NamedTuple):
     shop: str
     order_id: str
     event_key: UUID
-    event_source: str
     event_id: str
     fingerprint: int
     net_spend: Decimal
@@ -66,7 +65,7 @@ class EntryRow(NamedTuple):
 
 
 class UncreditedRow(NamedTuple):
-    """A purchase that earns nothing, in the order of the statement ``add_uncredited``."""
+    """A purchase that earns nothing; the names are those of the table's columns."""
 
     purchase_id: UUID
     event_key: UUID
@@ -74,7 +73,6 @@ class UncreditedRow(NamedTuple):
     customer_id: str | None
     shop: str
     order_id: str
-    event_source: str
     event_id: str
     fingerprint: int
     net_spend: Decimal
@@ -109,15 +107,18 @@ async def known_purchases(
 
 
 async def add_entries(conn: Connection, rows: Sequence[EntryRow]) -> None:
-    """Append lines; a line that exists already raises UniqueViolationError."""
+    """Append lines; a line that exists already raises UniqueViolationError.
+
+    By COPY, which costs both sides a third less than arrays: asyncpg looks at every element of an array twice.
+    """
     if rows:
-        await conn.execute(sql.add_entries, *zip(*rows, strict=True))
+        await conn.copy_records_to_table("entries", records=rows, columns=EntryRow._fields)
 
 
 async def add_uncredited(conn: Connection, rows: Sequence[UncreditedRow]) -> None:
     """Record purchases without credit."""
     if rows:
-        await conn.execute(sql.add_uncredited, *zip(*rows, strict=True))
+        await conn.copy_records_to_table("uncredited", records=rows, columns=UncreditedRow._fields)
 
 
 async def move_accounts(conn: Connection, accounts: Collection[Account]) -> None:

@@ -17,7 +17,7 @@ from shared.events.transport import Batch, Transport
 log = structlog.get_logger()
 
 # A transaction takes what has queued, up to these; nothing waits for more to come.
-ROWS_MAX = 4000
+ROWS_MAX = 2000
 BYTES_MAX = 16 * 1024 * 1024
 # Two lanes: while PostgreSQL works on one batch, Python decides the next. Partitions never change their lane.
 LANES = 2

@@ -37,6 +37,8 @@ RACES_MAX = 3
 POISON_IN_A_ROW_MAX = 5000
 
 Partition = tuple[str, int]
+# Names of our own: reading an enum's member costs more than the rest of a comparison.
+APPLIED, POISON = Verdict.APPLIED, Verdict.POISON
 
 
 @dataclass(slots=True)
@@ -44,15 +46,11 @@ class Item:
     """A record with what decoding made of it: an event, a reason for the dead letters, or neither (ignored)."""
 
     record: Record
+    partition: Partition
     event: Event[Any] | None = None
     field: str = ""
     reason: str = ""
-    verdict: Verdict = Verdict.APPLIED
-
-    @property
-    def partition(self) -> Partition:
-        """Where the record was read."""
-        return (self.record.topic, self.record.partition)
+    verdict: Verdict = APPLIED
 
 
 class Runner:
@@ -118,10 +116,11 @@ class Runner:
         return await self._apply(items)
 
     def _decode(self, record: Record) -> Item:
+        partition = (record.topic, record.partition)
         try:
-            return Item(record, self._decoders[record.topic](record))
+            return Item(record, partition, self._decoders[record.topic](record))
         except Poison as poison:
-            return Item(record, None, poison.field, poison.reason, Verdict.POISON)
+            return Item(record, partition, None, poison.field, poison.reason, Verdict.POISON)
 
     async def _apply(self, items: Sequence[Item]) -> bool:
         delay, races = RETRY_SECONDS_MIN, 0
@@ -159,7 +158,8 @@ class Runner:
         record = item.record
         log.error("an event could not be applied: it goes to the dead letters", exc_info=error,
                       topic=record.topic, partition=record.partition, offset=record.offset)  # fmt: skip
-        buried = Item(record, None, "", f"{type(error).__name__}: {error}"[:1000], Verdict.POISON)
+        reason = f"{type(error).__name__}: {error}"[:1000]
+        buried = Item(record, item.partition, None, "", reason, Verdict.POISON)
         return await self._apply([buried])
 
     async def _commit(self, items: Sequence[Item]) -> None:
@@ -190,21 +190,25 @@ class Runner:
         for item in items:
             event = item.event
             if event is not None:
-                event.verdict, event.field, event.reason = Verdict.APPLIED, "", ""
-                groups[self._handlers[event.record.topic, event.type]].append(event)
+                if event.verdict is not APPLIED:
+                    event.verdict, event.field, event.reason = APPLIED, "", ""
+                groups[self._handlers[item.partition[0], event.type]].append(event)
         for handler, events in groups.items():
             await handler(work, events)
         for item in items:
-            if item.event is not None:
-                item.verdict = item.event.verdict
-                item.field, item.reason = item.event.field, item.event.reason
+            event = item.event
+            if event is not None:
+                item.verdict, item.field, item.reason = event.verdict, event.field, event.reason
 
     async def _write(self, work: Work, items: Sequence[Item]) -> None:
-        counts: dict[Partition, Counter[Verdict]] = defaultdict(Counter)
-        ends: dict[Partition, int] = {}
+        ends = {item.partition: item.record.offset + 1 for item in items}
+        counts = {key: dict.fromkeys(Verdict, 0) for key in ends}
+        for partition, number in Counter([item.partition for item in items]).items():
+            counts[partition][APPLIED] = number
         for item in items:
-            counts[item.partition][item.verdict] += 1
-            ends[item.partition] = item.record.offset + 1
+            if item.verdict is not APPLIED:
+                counts[item.partition][APPLIED] -= 1
+                counts[item.partition][item.verdict] += 1
         keys = list(ends)
         await work.conn.execute(
             sql.move_offsets,
@@ -245,18 +249,31 @@ class Runner:
             await work.conn.execute(sql.notify_outbox)
 
     def _count(self, items: Sequence[Item]) -> None:
-        seen: Counter[tuple[str, str, Verdict]] = Counter()
-        for item in items:
-            kind = item.event.type if item.event is not None else ""
-            seen[item.record.topic, kind, item.verdict] += 1
-            if item.verdict is Verdict.POISON:
-                self._poison_run[item.partition] += 1
-                if self._poison_run[item.partition] == POISON_IN_A_ROW_MAX:
-                    self._stop_partition(item.partition, item.reason)
-            else:
-                self._poison_run[item.partition] = 0
+        seen = Counter(
+            [
+                # A member's hash would be computed in Python each time; its text has its hash at hand.
+                (
+                    item.partition[0],
+                    item.event.type if item.event else "",
+                    str.__str__(item.verdict),
+                )
+                for item in items
+            ]
+        )
         for (topic, kind, verdict), count in seen.items():
-            self._metrics.events.labels(topic, kind, verdict.value).inc(count)
+            self._metrics.events.labels(topic, kind, verdict).inc(count)
+        self._count_poison(items)
+
+    def _count_poison(self, items: Sequence[Item]) -> None:
+        """Stop a partition on which nothing but dead letters has come for long."""
+        run = self._poison_run
+        for item in items:
+            if item.verdict is POISON:
+                run[item.partition] += 1
+                if run[item.partition] == POISON_IN_A_ROW_MAX:
+                    self._stop_partition(item.partition, item.reason)
+            elif run:
+                run.pop(item.partition, None)
 
     def _stop_partition(self, partition: Partition, reason: str) -> None:
         self.stopped.add(partition)

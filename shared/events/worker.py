@@ -41,7 +41,7 @@ START_POLL_SECONDS = 0.1
 JOB_RETRY_SECONDS = 5.0
 # What it does not finish in this time the next owner publishes; the supervisor's patience ends at 5 s.
 RELAY_END_SECONDS_MAX = 2.5
-GC_THRESHOLDS = (100_000, 20, 20)
+GC_THRESHOLDS = (500_000, 20, 20)
 
 Job = Callable[[Pool, Callable[[], None]], Awaitable[None]]
 

@@ -18,12 +18,14 @@ ZERO = Decimal(0)
 def exactly(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function with ``EXACT`` in force, so that plain operators raise rather than round.
 
-    One switch per purchase costs 0.2 µs; ``decimal.localcontext`` would copy the context each time.
+    A switch costs 0.2 µs, nothing where it is in force already; ``decimal.localcontext`` would copy the context.
     """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         before = getcontext()
+        if before is EXACT:
+            return function(*args, **kwargs)
         setcontext(EXACT)
         try:
             return function(*args, **kwargs)

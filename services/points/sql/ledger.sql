@@ -24,28 +24,6 @@ SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE purchase_id = A
 UNION
 SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[]);
 
--- name: add_entries!
--- Append lines to the ledger.
-INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
-                     recorded_at, available_at, expires_at, shop, order_id, event_key, event_source, event_id,
-                     fingerprint, net_spend, exact, tier, multiplier, reason, explanation)
-SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
-                     :points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[], :lots::uuid[],
-                     :occurred::timestamptz[], :recorded::timestamptz[], :available::timestamptz[],
-                     :expires::timestamptz[], :shops::text[], :orders::text[], :event_keys::uuid[],
-                     :event_sources::text[], :event_ids::text[], :fingerprints::bigint[], :net_spends::numeric[],
-                     :exacts::text[], :tiers::text[], :multipliers::text[], :reasons::text[],
-                     :explanations::json[]);
-
--- name: add_uncredited!
--- Record purchases that earn nothing.
-INSERT INTO uncredited (purchase_id, event_key, why, customer_id, shop, order_id, event_source, event_id,
-                        fingerprint, net_spend, exact, occurred_at, recorded_at, explanation)
-SELECT * FROM unnest(:purchases::uuid[], :event_keys::uuid[], :whys::text[], :customers::text[], :shops::text[],
-                     :orders::text[], :event_sources::text[], :event_ids::text[], :fingerprints::bigint[],
-                     :net_spends::numeric[], :exacts::text[], :occurred::timestamptz[],
-                     :recorded::timestamptz[], :explanations::json[]);
-
 -- name: move_accounts!
 -- The accounts' new position and sum after their lines were appended.
 UPDATE accounts a SET seq = u.seq, balance = u.balance
