@@ -71,7 +71,7 @@ def read(stack: Mapping[str, Any], customer: str) -> Story:
     return Story(
         customer=customer,
         balance=ask(stack, "points", f"{path}/balance"),
-        entries=ask(stack, "points", f"{path}/entries?limit=1")["data"],
+        entries=ask(stack, "points", f"{path}/entries?limit=100")["data"],
         tier=ask(stack, "tiers", f"{path}/tier"),
         history=ask(stack, "tiers", f"{path}/tier/history?limit=100")["data"],
         vouchers=ask(stack, "rewards", f"{path}/vouchers?limit=100")["data"],
@@ -88,8 +88,10 @@ def tell(story: Story, zone: tzinfo, console: Console) -> None:
         if soon
         else ""
     )
+    purchases = sum(entry["kind"] == "earned" for entry in story.entries)
     console.print(
-        f"Customer {story.customer} is {level} and has {balance['available']:,} points{expiring}."
+        f"Customer {story.customer} is {level}, has bought {purchases} times"
+        f" and has {balance['available']:,} points{expiring}."
     )
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -97,8 +99,8 @@ def tell(story: Story, zone: tzinfo, console: Console) -> None:
     for _, day, what in sorted(_moments(story, zone), key=lambda moment: moment[0]):
         table.add_row(day, what)
     console.print(table)
-    for entry in story.entries:
-        console.print(f"The newest entry explains itself: {entry['explanation']}")
+    if story.entries:
+        console.print(f"The newest entry explains itself: {story.entries[0]['explanation']}")
     following = tier.get("next_tier")
     if following:
         console.print(f"For {following['id']}, {following['missing']} {_basis(tier)} are missing.")
@@ -112,12 +114,17 @@ def _moments(story: Story, zone: tzinfo) -> list[tuple[str, str, str]]:
     """Instant, day and what happened: each change of level, each voucher."""
     words = {"upgraded": "reaches", "retained": "keeps", "downgraded": "falls to"}
     found = []
+    purchases = [entry for entry in story.entries if entry["kind"] == "earned"]
+    if purchases:
+        first = min(purchases, key=lambda entry: str(entry["occurred_at"]))
+        what = f"buys for the first time, order {first['order_id']}: {first['points']:,} points"
+        found.append((first["occurred_at"], _day(first["occurred_at"], zone), what))
     for move in story.history:
         order = move["cause"].get("order_id") if move.get("cause") else None
         why = f" with order {order}" if order else ""
         until = f", until {_last_day(move['valid_until'], zone)}" if move["valid_until"] else ""
         what = f"{words.get(move['kind'], move['kind'])} {move['tier']['name']}{why}{until}"
-        found.append((move["since"], _day(move["since"], zone), what))
+        found.append((move["since"] + "+", _day(move["since"], zone), what))
     for voucher in story.vouchers:
         until = _last_day(voucher["expires_at"], zone) if voucher["expires_at"] else "for ever"
         state = {"issued": f"valid until {until}", "expired": f"expired after {until}"}
@@ -125,7 +132,7 @@ def _moments(story: Story, zone: tzinfo) -> list[tuple[str, str, str]]:
             f"gets voucher {voucher['code']} ({voucher.get('name') or voucher['voucher']}):"
             f" {state.get(voucher['state'], voucher['state'])}"
         )
-        # Its instant is that of the level it is for: told after it.
+        # Purchase, level and voucher share one instant and are told in this order.
         found.append((voucher["issued_at"] + "~", _day(voucher["issued_at"], zone), what))
     return found
 
