@@ -17,6 +17,7 @@ from rich.text import Text
 from shared.cli import letters
 from shared.cli.common import DirOption, load_stack
 from shared.cli.letters import Outcome, Ref
+from shared.cli.words import counted
 from shared.contracts.catalogue import CONSUMES
 from shared.errors import UsageError
 
@@ -175,6 +176,6 @@ def _chosen(
 def _tell(outcome: Outcome, done: str) -> None:
     for ref, why in outcome.refused.items():
         print(f"{ref}: not {done}: {why}", file=sys.stderr)
-    print(f"{outcome.done:,} dead letters {done}.")
+    print(f"{counted(outcome.done, 'dead letter')} {done}.")
     if outcome.refused:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition
 
 from shared.cli.quiet import silence
+from shared.cli.words import counted
 from shared.contracts.catalogue import CONSUMES
 from shared.db import statements
 from shared.db.pool import TRANSIENT
@@ -70,11 +71,11 @@ class Look:
     def told(self) -> list[str]:
         """What is left, one line a place."""
         waiting = [
-            f"{item.service}: {item.events:,} events of {item.topic}/{item.partition} not consumed"
+            f"{item.service}: {counted(item.events, 'event')} of {item.topic}/{item.partition} not consumed"
             for item in self.left
         ]
         unsent = [
-            f"{service}: {count:,} events in the outbox not published"
+            f"{service}: {counted(count, 'event')} in the outbox not published"
             for service, count in self.outbox.items()
             if count
         ]

@@ -16,6 +16,7 @@ from shared.cli.common import DirOption, load_stack
 from shared.cli.files import open_bytes, size_of
 from shared.cli.lines import Chunks
 from shared.cli.publisher import Publisher, Result
+from shared.cli.words import counted
 
 REJECTED_SHOWN_MAX = 20
 
@@ -90,7 +91,7 @@ def told(file: str, result: Result) -> list[str]:
     more = result.rejected_count - len(lines)
     if more:
         lines.append(f"… and {more:,} more lines that are no events of ours")
-    lines += [f"{count:,} events not taken: {why}" for why, count in result.errors.items()]
+    lines += [f"{counted(count, 'event')} not taken: {why}" for why, count in result.errors.items()]
     return lines
 
 
@@ -101,4 +102,5 @@ def summary(result: Result) -> str:
     )
     kept = result.rejected_count + result.accepted.total() - result.acknowledged.total()
     left_out = f"; {kept:,} not published" if kept else ""
-    return f"Published {result.acknowledged.total():,} events ({topics or 'none'}){left_out}."
+    events = counted(result.acknowledged.total(), "event")
+    return f"Published {events} ({topics or 'none'}){left_out}."

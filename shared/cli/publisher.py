@@ -14,14 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from shared.cli.quiet import silence
-from shared.contracts.catalogue import NOT_YET, TOPIC_OF, TOPICS
-from shared.contracts.envelope import CONTENT_TYPE, SPEC_VERSION
+from shared.cli.routing import Rejected, route
+from shared.cli.words import counted
+from shared.contracts.catalogue import TOPICS
+from shared.contracts.envelope import CONTENT_TYPE
 from shared.errors import UsageError
 
 BATCH_BYTES = 256 * 1024
@@ -32,39 +33,11 @@ STALL_SECONDS_MAX = 60.0
 KEYS_CACHED_MAX = 200_000
 REJECTED_KEPT_MAX = 1000
 RECORD_OVERHEAD_BYTES = 1024
+# What a broker takes for topics that are none of ours, unless it was told otherwise.
+OTHER_BYTES_MAX = 1_000_000
 HEADERS = [("content-type", CONTENT_TYPE.encode())]
 
 _SIZE_MAX = {spec.name: spec.max_message_bytes - RECORD_OVERHEAD_BYTES for spec in TOPICS}
-
-
-class _Addressee(msgspec.Struct, gc=False):
-    customer_id: str | None = None
-    order_id: str | None = None
-
-
-class _Addressed(msgspec.Struct, gc=False):
-    id: str
-    source: str
-    type: str
-    specversion: str
-    data: _Addressee
-
-
-class _Envelope(msgspec.Struct):
-    id: str
-    source: str
-    type: str
-    specversion: str
-    data: msgspec.Raw = msgspec.Raw(b"")
-
-
-_fast = msgspec.json.Decoder(_Addressed).decode
-_slow = msgspec.json.Decoder(_Envelope).decode
-_mapping = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class Rejected(Exception):
-    """A line that is no event of ours; the text says why."""
 
 
 @dataclass(slots=True)
@@ -82,50 +55,6 @@ class Result:
     def complete(self) -> bool:
         """Whether every line is an event that the broker has acknowledged."""
         return not self.rejected_count and self.acknowledged == self.accepted
-
-
-def route(line: bytes) -> tuple[str, bytes]:
-    """Topic and key of one CloudEvent. Raises Rejected if its envelope is not in order.
-
-    Only the envelope is judged here: what is wrong inside ``data`` is for the services to say, and
-    their dead letters keep the original bytes.
-    """
-    try:
-        event = _fast(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _route_slowly(line)
-    topic = _topic(event.type, event.specversion, event.id, event.source)
-    return topic, (event.data.customer_id or event.data.order_id or event.id).encode()
-
-
-def _route_slowly(line: bytes) -> tuple[str, bytes]:
-    try:
-        event = _slow(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Rejected(f"no CloudEvent in JSON: {error}") from None
-    topic = _topic(event.type, event.specversion, event.id, event.source)
-    key: object = None
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        data = _mapping(bytes(event.data))
-        key = data.get("customer_id") or data.get("order_id")
-    return topic, (key if isinstance(key, str) else event.id).encode()
-
-
-def _topic(event_type: str, specversion: str, event_id: str, source: str) -> str:
-    if specversion != SPEC_VERSION:
-        raise Rejected(f"specversion: must be {SPEC_VERSION!r}, is {specversion[:50]!r}")
-    if not event_id:
-        raise Rejected("id: is empty")
-    if not source:
-        raise Rejected("source: is empty")
-    topic = TOPIC_OF.get(event_type)
-    if topic is None:
-        raise Rejected(f"type: {event_type[:100]!r} is unknown; known are {', '.join(_known())}")
-    return topic
-
-
-def _known() -> list[str]:
-    return sorted(name for name in TOPIC_OF if name.startswith("treue.purchase") or name in NOT_YET)
 
 
 class Publisher:
@@ -184,7 +113,7 @@ class Publisher:
                 continue
             try:
                 topic, key = (raw, None) if raw is not None else route(line)
-                if len(line) > _SIZE_MAX.get(topic, BATCH_BYTES):
+                if len(line) > _SIZE_MAX.get(topic, OTHER_BYTES_MAX):
                     raise Rejected(f"has {len(line):,} bytes; {topic} takes no record of that size")
             except Rejected as why:
                 self.reject(str(why))
@@ -280,7 +209,7 @@ class Publisher:
             waiting = self.result.accepted.total() - self.result.acknowledged.total()
             raise UsageError(
                 f"Kafka at {self._bootstrap} has acknowledged nothing for {STALL_SECONDS_MAX:.0f}"
-                f" seconds ({waiting:,} events wait); see `treue status`, then publish the same"
+                f" seconds ({counted(waiting, 'event')} waiting); see `treue status`, then publish the same"
                 " file again: what has arrived already is recognised"
             )
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.cli.letters import connection
+from shared.cli.words import counted
 from shared.db import statements
 from shared.errors import UsageError
 
@@ -90,7 +91,7 @@ def tell(story: Story, zone: tzinfo, console: Console) -> None:
     )
     purchases = sum(entry["kind"] == "earned" for entry in story.entries)
     console.print(
-        f"Customer {story.customer} is {level}, has bought {purchases} times"
+        f"Customer {story.customer} is {level}, has bought {counted(purchases, 'time')}"
         f" and has {balance['available']:,} points{expiring}."
     )
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -20,6 +20,7 @@ from rich.table import Table
 from shared.cli import agreement
 from shared.cli.common import DirOption, layout_of, load_stack
 from shared.cli.lag import Away, Look, Watcher
+from shared.cli.words import counted
 from shared.contracts.catalogue import CONSUMES
 from shared.errors import UsageError
 from shared.invariants import Result
@@ -167,7 +168,8 @@ def show(report: Report, console: Console) -> None:
     for service, results in report.checks.items():
         for result in results:
             _violations(service, result, console)
-    console.print(f"{report.count} invariants checked, {report.violations:,} violations.")
+    violations = counted(report.violations, "violation")
+    console.print(f"{report.count} invariants checked, {violations}.")
     if report.left:
         console.print("Not compared between the services, because not everything has arrived:")
         for line in report.left:

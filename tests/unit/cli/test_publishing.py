@@ -15,7 +15,8 @@ from shared.cli import lines as reading
 from shared.cli.files import open_bytes, position, size_of
 from shared.cli.lines import Chunks
 from shared.cli.publish import summary, told
-from shared.cli.publisher import Rejected, Result, route
+from shared.cli.publisher import Result
+from shared.cli.routing import Rejected, route
 from shared.contracts.catalogue import NOT_YET, STRUCTS, TOPIC_OF, TOPICS
 from shared.errors import UsageError
 
