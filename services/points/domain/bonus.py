@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from shared.contracts.tiers import TierMove
 from shared.money import Rounding, round_points
@@ -15,8 +15,7 @@ from shared.program.model import Level
 ONE = Fraction(1)
 
 
-@dataclass(frozen=True, slots=True)
-class TierInForce:
+class TierInForce(NamedTuple):
     """The tier that decides a purchase's bonus; ``id`` is None below the first level."""
 
     id: str | None

@@ -10,7 +10,7 @@ from shared.contracts.purchases import Line
 
 
 class Columns(NamedTuple):
-    """One list a field of ``Line``, in the order of the lines.
+    """One list a field of ``Line``, in the order of the lines; discounts and taxes are empty if all are zero.
 
     Checks, valuation, fingerprint and explanation all work on whole columns: to collect them once costs a
     quarter of what each of them collecting its own did.
@@ -29,6 +29,8 @@ class Columns(NamedTuple):
 
 def columns_of(lines: Sequence[Line]) -> Columns:
     """Collect the columns."""
+    discounts = [line.discount for line in lines]
+    taxes = [line.tax for line in lines]
     return Columns(
         [line.line_id for line in lines],
         [line.sku for line in lines],
@@ -37,6 +39,6 @@ def columns_of(lines: Sequence[Line]) -> Columns:
         [line.kind for line in lines],
         [line.quantity for line in lines],
         [line.unit_price for line in lines],
-        [line.discount for line in lines],
-        [line.tax for line in lines],
+        discounts if any(discounts) else [],
+        taxes if any(taxes) else [],
     )

@@ -109,12 +109,12 @@ def _rounded(exact: Fraction, rules: Rules) -> int:
 def _nets(purchase: PurchaseCompleted, columns: Columns, rules: Rules) -> list[Decimal]:
     """Net of each line: what is paid for it after all discounts, without tax if the program says so."""
     nets = list(map(mul, columns.quantities, columns.prices))
-    if any(columns.discounts):
+    if columns.discounts:
         nets = list(map(sub, nets, columns.discounts))
     if purchase.order_discount:
         shares = _shares(purchase.order_discount, purchase.currency, nets)
         nets = list(map(sub, nets, shares))
-    if rules.net_of_tax and purchase.prices_include_tax:
+    if columns.taxes and rules.net_of_tax and purchase.prices_include_tax:
         nets = list(map(sub, nets, columns.taxes))
     return nets
 

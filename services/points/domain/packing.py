@@ -34,7 +34,7 @@ COUNTED_IDS = [str(number) for number in range(1, LINES_MAX + 1)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FACTS = Struct("<qqqq???")
+_FACTS = Struct("<qqqq????")
 _AMBIGUOUS = -2
 # Numbers rather than strings: two bytes less each, and read back as the same exact decimals.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -220,10 +220,7 @@ def fingerprint(purchase: PurchaseCompleted, columns: Columns | None = None) -> 
         *columns.kinds,
         *columns.categories,
     ]
-    numbers = columns.quantities + columns.prices
-    adjusted = any(columns.discounts) or any(columns.taxes)
-    if adjusted:
-        numbers += columns.discounts + columns.taxes
+    numbers = columns.quantities + columns.prices + columns.discounts + columns.taxes
     facts = _FACTS.pack(
         (purchase.occurred_at - _EPOCH) // _MICROSECOND,
         len(columns.skus),
@@ -231,7 +228,8 @@ def fingerprint(purchase: PurchaseCompleted, columns: Columns | None = None) -> 
         hash(purchase.order_discount),
         purchase.prices_include_tax,
         purchase.is_test,
-        adjusted,
+        bool(columns.discounts),
+        bool(columns.taxes),
     )
     # No checked text contains a NUL character, so nothing can move from one text to the next.
     content = b"\0".join((facts, "\0".join(texts).encode(), _hashed(numbers)))

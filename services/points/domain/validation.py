@@ -119,13 +119,13 @@ def _numbers_pass(columns: Columns) -> bool:
     A sum of numbers from 0 is at least as large, and has at least as many decimals, as any of them.
     """
     numbers = columns.quantities + columns.prices
-    numbers += filter(None, columns.discounts)
-    numbers += filter(None, columns.taxes)
+    numbers += columns.discounts
+    numbers += columns.taxes
     try:
         if min(numbers) < 0:
             return False
         total = sum(numbers, ZERO)
-        return total < NUMBER_MAX and -_exponent(total) <= DECIMALS_MAX
+        return total < NUMBER_MAX and not total.scaleb(DECIMALS_MAX) % 1
     except ArithmeticError:
         return False
 

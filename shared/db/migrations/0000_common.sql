@@ -25,6 +25,8 @@ CREATE TABLE outbox (
     headers     text[],
     recorded_at timestamptz NOT NULL DEFAULT now()
 );
+-- Compressing what is deleted a moment later cost more than writing the rest of a batch's rows together.
+ALTER TABLE outbox ALTER payloads SET STORAGE EXTERNAL;
 
 -- Records that can never be applied, with their original bytes; headers is a JSON list of [name, base64].
 CREATE TABLE dead_letters (
