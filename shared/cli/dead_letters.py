@@ -9,10 +9,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from shared.cli import letters
 from shared.cli.common import DirOption, load_stack
@@ -59,28 +55,26 @@ def list_(
     if as_json:
         print(json.dumps(rows, default=str, indent=2))
     elif rows:
-        _table(rows)
+        _print(rows)
     else:
         print(f"No dead letters{'' if state == 'all' else f' that are {state}'}.")
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("id", "recorded", "record", "field", "reason", "bytes", "replays", "state"):
-        table.add_column(name, overflow="fold", justify="right" if name == "bytes" else "left")
+def _print(rows: list[dict[str, Any]]) -> None:
+    """Two lines a letter: which and where, then what is wrong with it; narrow enough for any screen."""
+    wide = max(len(row["id"]) for row in rows)
     for row in rows:
-        table.add_row(
-            row["id"],
+        facts = [
             f"{row['recorded_at']:%Y-%m-%d %H:%M:%S}",
             f"{row['topic']}/{row['partition']}/{row['offset']}",
-            # Text, not str: brackets in a foreign event are no mark-up of ours.
-            Text(row["field"][:80]),
-            Text(row["reason"][:300]),
-            f"{row['bytes'] or 0:,}",
-            str(row["replays"]),
-            row["state"],
-        )
-    Console().print(table)
+            counted(row["bytes"] or 0, "byte"),
+        ]
+        facts += [f"sent again {counted(row['replays'], 'time')}"] if row["replays"] else []
+        facts += [row["state"]] if row["state"] != "open" else []
+        facts += [f"({row['note']})"] if row["note"] else []
+        print(f"{row['id']:{wide}}  {'  '.join(facts)}")
+        field = f"{row['field']}: " if row["field"] else ""
+        print(f"{'':{wide}}  {harmless(field + row['reason'])}")
 
 
 @app.command()
@@ -123,8 +117,15 @@ def readable(data: bytes | None) -> str | None:
         text = data.decode()
     except UnicodeDecodeError:
         return f"hex:{data.hex()}"
-    harmless = all(char.isprintable() or char in "\n\t" for char in text)
-    return text if harmless else f"hex:{data.hex()}"
+    return text if harmless(text) == text else f"hex:{data.hex()}"
+
+
+def harmless(text: str) -> str:
+    """A foreign text without what would steer a terminal."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
 
 
 @app.command()

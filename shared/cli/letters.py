@@ -75,9 +75,15 @@ async def find(
     for service, dsn in dsns.items():
         async with connection(service, dsn) as conn:
             rows = await conn.fetch(sql.list_letters, state, reason, limit)
-        found += [{**row, "id": str(Ref(service, row["id"]))} for row in rows]
+        found += [_listed(service, row) for row in rows]
     found.sort(key=lambda row: row["recorded_at"], reverse=True)
     return found[:limit]
+
+
+def _listed(service: str, row: Row) -> dict[str, Any]:
+    facts = dict(row)
+    del facts["headers"]
+    return facts | {"id": str(Ref(service, row["id"])), "replays": replayed(row)}
 
 
 async def get(dsns: Mapping[str, str], ref: Ref) -> Row:

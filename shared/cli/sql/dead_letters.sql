@@ -1,7 +1,7 @@
 -- name: list_letters
 -- Dead letters of one service, newest first; empty filters let everything through.
 SELECT id, topic, partition, "offset", field, reason, service, recorded_at, state, replays, note,
-       octet_length(value) AS bytes
+       octet_length(value) AS bytes, headers::text AS headers
 FROM dead_letters
 WHERE (:state::text = 'all' OR state = :state)
   AND (:reason::text = '' OR strpos(lower(reason || ' ' || field), lower(:reason)) > 0)
