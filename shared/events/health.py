@@ -12,6 +12,13 @@ from shared import clock
 log = structlog.get_logger()
 
 
+def told(error: BaseException) -> str:
+    """An error in a few words. Time-outs have none of their own."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    return f"{type(error).__name__}: {error}"
+
+
 @dataclass(slots=True)
 class Component:
     """One thing we depend on; ``since`` is the instant of its last change."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from shared.db.pool import CONNECT_SECONDS_MAX, TRANSIENT
 from shared.db.types import Connection
 from shared.events import kafka
 from shared.events.dead_letters import unpack_headers
-from shared.events.health import Health
+from shared.events.health import Health, told
 from shared.events.metrics import StreamMetrics
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ PUBLISH_SECONDS_MAX = 30.0
 STATEMENT_SECONDS_MAX = 30.0
 # Longer than a publication may take, during which the session is idle.
 IDLE_SESSION = "45s"
+CLOSE_SECONDS_MAX = 2.0
 COMPONENT = "relay"
 
 
@@ -88,7 +90,7 @@ class Relay:
 
     async def _pause(self, error: BaseException) -> None:
         """Told once, by the health: it would else be said at every try of a long outage."""
-        self._health.down(COMPONENT, f"{type(error).__name__}: {error}")
+        self._health.down(COMPONENT, told(error))
         await asyncio.sleep(self._delay)
         self._delay = min(self._delay * 2, RETRY_SECONDS_MAX)
 
@@ -118,8 +120,8 @@ class Relay:
                     return
             # A producer that failed once may never recover (aiokafka #1017): each session has its own.
             producer = kafka.producer(self._bootstrap, f"treue-{self._service}-relay")
-            await producer.start()
             try:
+                await producer.start()
                 self._owner = True
                 self._works()
                 await self._pump(conn, producer)
@@ -175,7 +177,11 @@ class Relay:
 
 async def _close(producer: AIOKafkaProducer) -> None:
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
             await producer.stop()
     except (TimeoutError, KafkaError, OSError):
-        log.info("relay's producer did not close in time")
+        # What it could not send is still in the outbox; neither its sockets nor its sender shall stay behind.
+        await producer.client.close()
+        with suppress(TimeoutError, KafkaError, asyncio.CancelledError):
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                await producer._sender.close()  # noqa: SLF001 - stop() has no way to give up

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -25,11 +27,12 @@ from shared.db import statements
 from shared.db.pool import TRANSIENT
 from shared.db.types import Pool
 from shared.events.app import App
-from shared.events.health import Health
+from shared.events.health import Health, told
 from shared.events.metrics import StreamMetrics
 from shared.events.model import Route
 from shared.events.relay import Relay
 from shared.events.runner import Runner
+from shared.telemetry.throttle import Throttle
 
 log = structlog.get_logger()
 sql = statements.load(Path(__file__).parent / "sql" / "worker.sql")
@@ -81,15 +84,18 @@ class Worker:
 
     def run(self) -> None:
         """Until SIGTERM; exits the process."""
-        worker = faust.Worker(
-            self.app,
-            loglevel="WARN",
-            quiet=True,
-            override_logging=False,
-            redirect_stdouts=False,
-            logging_config={"version": 1, "disable_existing_loggers": False},
-        )
-        sys.exit(worker.execute_from_commandline())
+        # Faust's spinner writes control characters to stdout, and a supervisor puts stdout into the log.
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            worker = faust.Worker(
+                self.app,
+                stdout=nowhere,
+                loglevel="WARN",
+                quiet=True,
+                override_logging=False,
+                redirect_stdouts=False,
+                logging_config={"version": 1, "disable_existing_loggers": False},
+            )
+            sys.exit(worker.execute_from_commandline())
 
     async def _before(self) -> None:
         spec = self.spec
@@ -163,7 +169,7 @@ class Worker:
         try:
             (row,) = await database.ask(self._pool, sql.figures, within=PROBE_SECONDS_MAX)
         except TRANSIENT as error:
-            self.health.down("postgres", f"{type(error).__name__}: {error}")
+            self.health.down("postgres", told(error))
         else:
             self.health.up("postgres")
             self.metrics.outbox.set(row["outbox"])
@@ -175,7 +181,7 @@ class Worker:
             async with asyncio.timeout(PROBE_SECONDS_MAX):
                 await probe.broker(self.spec.bootstrap)
         except (OSError, TimeoutError) as error:
-            self.health.down("kafka", f"{type(error).__name__}: {error}")
+            self.health.down("kafka", told(error))
         else:
             self.health.up("kafka")
 
@@ -203,7 +209,7 @@ class Worker:
                     await job(self._pool, relay.wake)
                 await asyncio.sleep(self.spec.job_seconds)
             except TRANSIENT as error:
-                log.warning("job waits for the database", error=str(error))
+                log.warning("job waits for the database", error=told(error))
                 await asyncio.sleep(JOB_RETRY_SECONDS)
             except Exception:
                 log.exception("job failed")
@@ -240,6 +246,9 @@ def run(spec: WorkerSpec) -> None:
     # Batches make hundreds of thousands of short-lived objects without cycles: at its default thresholds the
     # cyclic collector takes a third of the CPU to find nothing (docs/operating/performance.md).
     gc.set_threshold(*GC_THRESHOLDS)
+    # What is away is told by the health, once; the libraries' own words are for the details.
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Throttle("aiokafka", "mode", "faust"))
     began = time.perf_counter()
     worker = Worker(spec)
     log.info(
