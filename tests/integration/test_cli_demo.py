@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.events import event, purchase
 from tests.integration.test_stack_local import free_base
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(280)]
@@ -62,3 +64,20 @@ def test_the_demonstration_runs_and_runs_again(folder: Path) -> None:
     assert report["invariants"] == len(report["checks"]) >= 20
     assert "No dead letters" in treue(folder, "dead-letters", "list")
     treue(folder, "demo", "--program", "programs/demo.yaml", expect=1)
+
+    # While a worker stands still, what it has not read yet is no violation, and nobody says so.
+    worker = json.loads((folder / "stack.json").read_text())["pids"]["tiers-worker"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        event_file = folder / "one.jsonl"
+        event_file.write_text(json.dumps(event(purchase("new", "c-new"))))
+        treue(folder, "publish", str(event_file))
+        report = json.loads(treue(folder, "verify", "--json", expect=1))
+        assert not report["drained"]
+        assert report["violations"] == 0
+        assert any("not consumed" in line for line in report["left"])
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    treue(folder, "drain", "--timeout", "60")
+    assert json.loads(treue(folder, "verify", "--json"))["ok"]
+    assert treue(folder, "digest") != before
