@@ -20,6 +20,7 @@ sql = statements.load(Path(__file__).parent / "sql" / "verify.sql")
 _moves = msgspec.json.Decoder(list[TierMove]).decode
 
 Facts = tuple[Any, ...]
+Services = Mapping[str, Connection]
 Read = Callable[[asyncpg.Record], Facts]
 
 
@@ -43,41 +44,41 @@ async def check(dsns: Mapping[str, str]) -> list[Result]:
         for conn in services.values():
             snapshot = conn.transaction(isolation="repeatable_read", readonly=True)
             await stack.enter_async_context(snapshot)
-        points, tiers, rewards = services["points"], services["tiers"], services["rewards"]
-        results = [
-            await _compare(
-                Result(
-                    "every-award-qualifies-once",
-                    "each purchase credited in points counts once in tiers, with the same base and spend",
-                ),
-                {"points": (points, sql.awards), "tiers": (tiers, sql.qualifying)},
-                plain,
-            )
+        return [
+            await _awards(services),
+            await _timelines(services, "points"),
+            await _timelines(services, "rewards"),
+            await _customers(services, "tiers"),
+            await _customers(services, "rewards"),
+            await _counted(services),
         ]
-        for name, conn in (("points", points), ("rewards", rewards)):
-            results += [
-                await _compare(
-                    Result(
-                        f"{name}-knows-every-tier",
-                        f"{name} holds each customer's way through the levels as tiers has it",
-                    ),
-                    {"tiers": (tiers, sql.timelines), name: (conn, sql.timelines)},
-                    moves,
-                )
-            ]
-        for name, conn in (("tiers", tiers), ("rewards", rewards)):
-            results += [
-                await _compare(
-                    Result(f"{name}-knows-every-customer", f"{name} knows the customers of points"),
-                    {"points": (points, sql.credited), name: (conn, sql.customers)},
-                    plain,
-                )
-            ]
-        results.append(await _counted(services))
-        return results
 
 
-async def _counted(services: Mapping[str, Connection]) -> Result:
+async def _awards(services: Services) -> Result:
+    result = Result(
+        "every-award-qualifies-once",
+        "each purchase credited in points counts once in tiers, with the same base and spend",
+    )
+    points, tiers = (services["points"], sql.awards), (services["tiers"], sql.qualifying)
+    return await _compare(result, {"points": points, "tiers": tiers}, plain)
+
+
+async def _timelines(services: Services, name: str) -> Result:
+    result = Result(
+        f"{name}-knows-every-tier",
+        f"{name} holds each customer's way through the levels as tiers has it",
+    )
+    sides = {service: (services[service], sql.timelines) for service in ("tiers", name)}
+    return await _compare(result, sides, moves)
+
+
+async def _customers(services: Services, name: str) -> Result:
+    result = Result(f"{name}-knows-every-customer", f"{name} knows the customers of points")
+    points, other = (services["points"], sql.credited), (services[name], sql.customers)
+    return await _compare(result, {"points": points, name: other}, plain)
+
+
+async def _counted(services: Services) -> Result:
     result = Result(
         "every-record-has-a-verdict",
         "records read = applied + duplicates + refused + parked + dead letters, in each partition",

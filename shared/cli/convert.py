@@ -18,7 +18,9 @@ from shared.errors import UsageError
 
 CHUNK_BYTES = 1024 * 1024
 
-app = typer.Typer(no_args_is_help=True, help="Turn files of others into CloudEvents.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Turn files of others into CloudEvents."
+)
 
 
 @app.callback()

@@ -17,7 +17,11 @@ from shared.cli.words import counted
 from shared.contracts.catalogue import CONSUMES
 from shared.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="What could not be processed, why, and its way back.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="What could not be processed, why, and its way back.",
+)
 
 ServiceOption = Annotated[
     str | None, typer.Option("--service", help=f"Only of one service: {', '.join(CONSUMES)}.")
