@@ -192,7 +192,8 @@ class Handlers:
         for event in events:
             account = accounts[event.data.customer_id]
             told = event.data
-            if told.revision < account.revision or list(account.timeline) == told.timeline:
+            known = told.revision == account.revision and list(account.timeline) == told.timeline
+            if known or told.revision < account.revision:
                 work.duplicate(event, f"revision {account.revision} is known")
             elif event is newest[told.customer_id]:
                 changed[account.id] = (account, event)

@@ -266,3 +266,18 @@ async def test_the_ledger_refuses_to_be_edited(points_db: str, program: Program)
         ):
             with pytest.raises(Exception, match="append-only"):
                 await pool.execute(statement)
+
+
+async def test_a_newer_telling_of_the_same_way_outdates_those_in_between(
+    points_db: str, program: Program
+) -> None:
+    silver = move("silver", "2026-05-01T09:00:00Z", "1.25")
+    gold = move("gold", "2026-05-01T09:30:00Z", "1.5")
+    tellings = [(1, [silver]), (3, [silver]), (2, [silver, gold])]
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        await runner.process(records([event(purchase(amount="100.00"))]))
+        for offset, (revision, moves) in enumerate(tellings):
+            change = tier_change("c1", revision, moves)
+            await runner.process([record(change, offset, tiers.TOPIC)])
+        assert await pool.fetchval("SELECT revision FROM accounts") == 3
+        assert [row[:2] for row in await lots(pool)] == [("o1", 125)]
