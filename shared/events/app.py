@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ BYTES_MAX = 16 * 1024 * 1024
 # Two lanes: while PostgreSQL works on one batch, Python decides the next. Partitions never change their lane.
 LANES = 2
 SESSION_SECONDS = 6.0
+FINISH_SECONDS_MAX = 2.0
+FINISH_POLL_SECONDS = 0.02
 
 
 class App(faust.App):  # type: ignore[misc]
@@ -39,7 +42,9 @@ class App(faust.App):  # type: ignore[misc]
             key_serializer="raw",
             value_serializer="raw",
             consumer_auto_offset_reset="earliest",
-            stream_wait_empty=True,
+            # Waiting for acknowledgements could last for ever, with PostgreSQL away or a partition stopped; what
+            # is in flight when partitions go is made harmless by the positions in PostgreSQL.
+            stream_wait_empty=False,
             stream_buffer_maxsize=1024,
             broker_max_poll_records=2000,
             consumer_max_fetch_size=4 * 1024 * 1024,
@@ -54,7 +59,9 @@ class App(faust.App):  # type: ignore[misc]
             datadir="/tmp",  # noqa: S108 - nothing is written: there are no tables
         )
         self.runner: Runner | None = None
+        self._lanes = Lanes(self)
         self.before: Callable[[], Awaitable[None]] | None = None
+        self.leaving: Callable[[], None] | None = None
         self.after: Callable[[], Awaitable[None]] | None = None
         self.finalize()
         self.transport = Transport(self.conf.broker_consumer, self)
@@ -66,7 +73,12 @@ class App(faust.App):  # type: ignore[misc]
         await super().on_start()
 
     async def on_stop(self) -> None:
-        """The consumer stops first; what is in flight commits; then the rest goes."""
+        """What is being applied is finished; what has only queued is read again from its stored position."""
+        if self.leaving is not None:
+            self.leaving()
+        await self._lanes.finish(FINISH_SECONDS_MAX)
+        if self.runner is not None:
+            self.runner.stop()
         await super().on_stop()
         if self.after is not None:
             await self.after()
@@ -94,12 +106,11 @@ class App(faust.App):  # type: ignore[misc]
 
     def consume(self, topics: tuple[str, ...]) -> None:
         """Declare one agent a topic."""
-        lanes = Lanes(self)
         for name in topics:
             topic = self.topic(name, schema=Batch(), value_serializer="raw", key_serializer="raw")
             self.agent(
                 topic, name=f"{self.conf.id}-{name}", supervisor_strategy=CrashingSupervisor
-            )(lanes.agent)
+            )(self._lanes.agent)
 
 
 class Lanes:
@@ -108,6 +119,7 @@ class Lanes:
     def __init__(self, app: App) -> None:
         self._app = app
         self._queues: list[asyncio.Queue[Any]] = []
+        self._busy = 0
 
     async def agent(self, stream: Any) -> None:
         """The body of every agent: it decides nothing, keeps no event, and acknowledges nothing."""
@@ -120,10 +132,18 @@ class Lanes:
             # A kept reference would make Faust wait for this batch for ever when it stops.
             del event
 
+    async def finish(self, seconds: float) -> None:
+        """Wait for the batches that are being applied, at most so long; the app takes no new ones any more."""
+        deadline = time.monotonic() + seconds
+        while self._busy and time.monotonic() < deadline:  # noqa: ASYNC110 - rare, and short
+            await asyncio.sleep(FINISH_POLL_SECONDS)
+
     async def _run(self, queue: asyncio.Queue[Any]) -> None:
         runner = self._app._runner()  # noqa: SLF001 - same module
-        while not self._app.should_stop:
+        while True:
             events = [await queue.get()]
+            if self._app.should_stop:
+                return
             rows = len(events[0].value)
             size = _bytes(events[0])
             while not queue.empty() and rows < ROWS_MAX and size < BYTES_MAX:
@@ -131,7 +151,11 @@ class Lanes:
                 events.append(event)
                 rows += len(event.value)
                 size += _bytes(event)
-            await self._apply(runner, events)
+            self._busy += 1
+            try:
+                await self._apply(runner, events)
+            finally:
+                self._busy -= 1
             events.clear()
 
     async def _apply(self, runner: Runner, events: list[Any]) -> None:

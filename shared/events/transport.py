@@ -51,6 +51,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._order: dict[TP, deque[int]] = defaultdict(deque)
         self._inflight: WeakSet[ConsumerMessage] = WeakSet()
         self._room = asyncio.Event()
+        self._unproven: set[TP] = set()
 
     def ack(self, message: ConsumerMessage) -> bool:
         """Free the batch's place; Faust's bookkeeping goes on as usual."""
@@ -72,6 +73,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             await self._seek(tp, offset)
             self._read_offset[tp] = offset
             self._committed_offset[tp] = None
+            self._unproven.add(tp)
 
     async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
         """Forget the partitions; batches in flight finish, and the stored offset makes them harmless."""
@@ -122,6 +124,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             batch = [r for r in fetched if position is None or r.offset >= position]
             if not batch:
                 continue
+            if await self._skips(tp, position, batch[0].offset):
+                continue
             last = batch[-1]
             message = ConsumerMessage(
                 tp.topic, tp.partition, last.offset, (last.timestamp or 0) / 1000.0,
@@ -133,6 +137,20 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 return  # a rebalance: perform_seek rewinds to what PostgreSQL holds
             self._order[tp].append(last.offset)
             self._read_offset[tp] = last.offset + 1
+
+    async def _skips(self, tp: TP, position: int | None, first: int) -> bool:
+        """Whether a first batch after an assignment may have been fetched before it, from further on.
+
+        What it skips would be lost for good: positions only ever grow. So it is asked for once more, from the
+        position itself. If it begins there again, the offsets between are gone (retention, transaction marks).
+        """
+        if tp not in self._unproven:
+            return False
+        self._unproven.discard(tp)
+        if position is None or first <= position:
+            return False
+        await self._seek(tp, position)
+        return True
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

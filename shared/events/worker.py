@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -42,8 +43,10 @@ WATCH_SECONDS = 1.0
 PROBE_SECONDS_MAX = 2.0
 START_POLL_SECONDS = 0.1
 JOB_RETRY_SECONDS = 5.0
-# What it does not finish in this time the next owner publishes; the supervisor's patience ends at 5 s.
-RELAY_END_SECONDS_MAX = 2.5
+# What it does not finish in this time the next owner publishes.
+RELAY_END_SECONDS_MAX = 1.5
+# The supervisor kills after 5 s, compose after 10.
+STOP_SECONDS_MAX = 4.0
 GC_THRESHOLDS = (500_000, 20, 20)
 
 Job = Callable[[Pool, Callable[[], None]], Awaitable[None]]
@@ -75,7 +78,7 @@ class Worker:
         self.app = App(
             f"treue-{spec.service}", bootstrap=spec.bootstrap, client_id=f"treue-{spec.service}"
         )
-        self.app.before, self.app.after = self._before, self._after
+        self.app.before, self.app.leaving, self.app.after = self._before, self._leaving, self._after
         self.app.consume(tuple(sorted({route.topic for route in spec.routes})))
         self._tasks: list[asyncio.Task[None]] = []
         self._dying: asyncio.Task[None] | None = None
@@ -139,6 +142,16 @@ class Worker:
         if error is not None:
             log.error("background work failed: the process stops", exc_info=error)
             self._dying = asyncio.create_task(self.app.crash(error))
+
+    def _leaving(self) -> None:
+        """See to it that the process ends soon, also when a server hangs: clients take leave of it at length."""
+        patience = threading.Timer(STOP_SECONDS_MAX, self._leave)
+        patience.daemon = True
+        patience.start()
+
+    def _leave(self) -> None:
+        log.warning("stopped without taking leave: a server hangs; the uncommitted is read again")
+        os._exit(1 if self.app.crashed else 0)
 
     async def _after(self) -> None:
         if self.app.runner is not None:
@@ -238,6 +251,13 @@ class Worker:
     async def _metrics(self, _: web.Request) -> web.Response:
         body = generate_latest(self.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _leave() -> None:
+    log.warning(
+        "stopped without taking leave: a server hangs; what was not committed is read again"
+    )
+    os._exit(0)
 
 
 def run(spec: WorkerSpec) -> None:
