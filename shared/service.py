@@ -100,10 +100,6 @@ async def _check(service: Service, settings: ServiceSettings) -> int:
     return 1 if any(result.violations for result in results) else 0
 
 
-async def _keep(_: object) -> None:
-    """Spare a pooled connection its reset, a round trip: our routes set nothing."""
-
-
 def api_app(
     name: str,
     settings: ServiceSettings,
@@ -121,7 +117,7 @@ def api_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pool = await database.create(
-            settings.database, name=f"treue-{name}-api", size=settings.pool_size, reset=_keep
+            settings.database, name=f"treue-{name}-api", size=settings.pool_size
         )
         try:
             yield

@@ -19,7 +19,7 @@ from shared.contracts.catalogue import DEAD_LETTERS
 from shared.db import statements
 from shared.db.pool import TRANSIENT
 from shared.db.types import Connection, Pool
-from shared.errors import Poison
+from shared.errors import Poison, TreueError
 from shared.events import dead_letters
 from shared.events.decode import Decoder
 from shared.events.health import Health
@@ -51,6 +51,10 @@ class Item:
     field: str = ""
     reason: str = ""
     verdict: Verdict = APPLIED
+
+
+class FencedError(TreueError):
+    """A position was not where this batch begins: never read before, or another owner was quicker."""
 
 
 class Runner:
@@ -124,9 +128,12 @@ class Runner:
 
     async def _apply(self, items: Sequence[Item]) -> bool:
         delay, races = RETRY_SECONDS_MIN, 0
+        fenced = False
         while not self._stopping:
             try:
-                await self._commit(items)
+                await self._commit(items, fenced=fenced)
+            except FencedError:
+                fenced = True
             except asyncpg.UniqueViolationError as error:
                 races += 1
                 if races >= RACES_MAX:
@@ -162,19 +169,24 @@ class Runner:
         buried = Item(record, item.partition, None, "", reason, Verdict.POISON)
         return await self._apply([buried])
 
-    async def _commit(self, items: Sequence[Item]) -> None:
+    async def _commit(self, items: Sequence[Item], *, fenced: bool) -> None:
+        """Apply in one transaction. Positions are checked as they are moved, at the end: a round trip less.
+
+        Where that finds another's hand (``fenced``), they are locked first and what was done is left out.
+        """
         began = time.perf_counter()
         async with self._pool.acquire() as conn, conn.transaction():
-            fresh = await self._skip_done(conn, items)
-            if not fresh:
-                return
+            if fenced:
+                items = await self._skip_done(conn, items)
+                if not items:
+                    return
             work = Work(conn, self._now(), f"/services/{self.service}")
-            await self._handle(work, fresh)
-            await self._write(work, fresh)
+            await self._handle(work, items)
+            await self._write(work, items, fenced=fenced)
         self._committed()
         self._metrics.batch_seconds.observe(time.perf_counter() - began)
-        self._metrics.batch_rows.observe(len(fresh))
-        self._count(fresh)
+        self._metrics.batch_rows.observe(len(items))
+        self._count(items)
 
     async def _skip_done(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
         """Lock the positions and leave out what was committed before: a replay, or another owner was quicker."""
@@ -200,53 +212,48 @@ class Runner:
             if event is not None:
                 item.verdict, item.field, item.reason = event.verdict, event.field, event.reason
 
-    async def _write(self, work: Work, items: Sequence[Item]) -> None:
-        ends = {item.partition: item.record.offset + 1 for item in items}
-        counts = {key: dict.fromkeys(Verdict, 0) for key in ends}
-        for partition, number in Counter([item.partition for item in items]).items():
-            counts[partition][APPLIED] = number
-        for item in items:
-            if item.verdict is not APPLIED:
-                counts[item.partition][APPLIED] -= 1
-                counts[item.partition][item.verdict] += 1
-        keys = list(ends)
-        await work.conn.execute(
-            sql.move_offsets,
-            [k[0] for k in keys],
-            [k[1] for k in keys],
-            [ends[k] for k in keys],
-            *([counts[k][verdict] for k in keys] for verdict in Verdict),
-        )
+    async def _write(self, work: Work, items: Sequence[Item], *, fenced: bool) -> None:
+        """Dead letters, outgoing events and positions: what every batch leaves beside its ledger rows."""
         buried = [item for item in items if item.verdict is Verdict.POISON]
         if buried:
-            letters = [
-                dead_letters.letter(self.service, i.record, i.field, i.reason, work.now)
-                for i in buried
-            ]
-            await work.conn.execute(sql.add_dead_letters, *dead_letters.columns(letters))
-            await work.conn.execute(
-                sql.add_outbox,
-                DEAD_LETTERS,
-                [letter.key or b"" for letter in letters],
-                [letter.value or b"" for letter in letters],
-                [letter.headers for letter in letters],
-            )
-        await self._write_outbox(work)
-
-    async def _write_outbox(self, work: Work) -> None:
+            await self._bury(work, buried)
         topics: dict[str, list[Message]] = defaultdict(list)
         for message in work.messages:
             topics[message.topic].append(message)
-        for topic, messages in topics.items():
-            await work.conn.execute(
-                sql.add_outbox,
+        columns = _positions(items)
+        if fenced:
+            await work.conn.execute(sql.move_offsets, *columns)
+        else:
+            topic, messages = topics.popitem() if topics else (None, [])
+            first = {item.partition: item.record.offset for item in reversed(items)}
+            moved = await work.conn.fetchval(
+                sql.move_on,
+                *columns,
+                [first[key] for key in zip(columns[0], columns[1], strict=True)],
                 topic,
                 [m.key for m in messages],
                 [m.payload for m in messages],
-                None,
             )
+            if moved != len(first):
+                raise FencedError
+        for topic, messages in topics.items():
+            keys, payloads = [m.key for m in messages], [m.payload for m in messages]
+            await work.conn.execute(sql.add_outbox, topic, keys, payloads, None)
         if not self.owns_relay():
             await work.conn.execute(sql.notify_outbox)
+
+    async def _bury(self, work: Work, items: Sequence[Item]) -> None:
+        letters = [
+            dead_letters.letter(self.service, i.record, i.field, i.reason, work.now) for i in items
+        ]
+        await work.conn.execute(sql.add_dead_letters, *dead_letters.columns(letters))
+        await work.conn.execute(
+            sql.add_outbox,
+            DEAD_LETTERS,
+            [letter.key or b"" for letter in letters],
+            [letter.value or b"" for letter in letters],
+            [letter.headers for letter in letters],
+        )
 
     def _count(self, items: Sequence[Item]) -> None:
         seen = Counter(
@@ -282,3 +289,21 @@ class Runner:
             f"stopped after {POISON_IN_A_ROW_MAX} dead letters in a row, the last: {reason}; "
             "mend the producer or this version, then restart the worker",
         )
+
+
+def _positions(items: Sequence[Item]) -> tuple[list[Any], ...]:
+    """Topic, partition, next offset and the number of each verdict, as columns with a row a partition."""
+    ends = {item.partition: item.record.offset + 1 for item in items}
+    counts = {key: dict.fromkeys(Verdict, 0) for key in ends}
+    for partition, number in Counter([item.partition for item in items]).items():
+        counts[partition][APPLIED] = number
+    for item in items:
+        if item.verdict is not APPLIED:
+            counts[item.partition][APPLIED] -= 1
+            counts[item.partition][item.verdict] += 1
+    return (
+        [key[0] for key in ends],
+        [key[1] for key in ends],
+        list(ends.values()),
+        *([counts[key][verdict] for key in ends] for verdict in Verdict),
+    )

@@ -20,6 +20,28 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     poison      = o.poison + excluded.poison,
     updated_at  = now();
 
+-- name: move_on$
+-- Move the positions if nobody else has meanwhile, and hand one topic's events to the outbox: how many were moved.
+WITH moved AS (
+    UPDATE offsets AS o SET
+        next_offset = u.next_offset,
+        applied     = o.applied + u.applied,
+        duplicates  = o.duplicates + u.duplicates,
+        refused     = o.refused + u.refused,
+        parked      = o.parked + u.parked,
+        poison      = o.poison + u.poison,
+        updated_at  = now()
+    FROM unnest(:topics::text[], :partitions::int[], :next_offsets::bigint[], :applied::bigint[],
+                :duplicates::bigint[], :refused::bigint[], :parked::bigint[], :poison::bigint[],
+                :first_offsets::bigint[])
+        AS u(topic, partition, next_offset, applied, duplicates, refused, parked, poison, first_offset)
+    WHERE o.topic = u.topic AND o.partition = u.partition AND o.next_offset <= u.first_offset
+    RETURNING 1),
+sent AS (
+    INSERT INTO outbox (topic, keys, payloads)
+    SELECT :topic::text, :keys::bytea[], :payloads::bytea[] WHERE :topic::text IS NOT NULL)
+SELECT count(*) FROM moved;
+
 -- name: positions
 -- Where to go on in every partition that was ever read.
 SELECT topic, partition, next_offset FROM offsets;
