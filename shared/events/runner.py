@@ -191,9 +191,9 @@ class Runner:
     async def _skip_done(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
         """Lock the positions and leave out what was committed before: a replay, or another owner was quicker."""
         partitions = sorted({item.partition for item in items})
-        rows = await conn.fetch(
-            sql.lock_offsets, [p[0] for p in partitions], [p[1] for p in partitions]
-        )
+        columns = [p[0] for p in partitions], [p[1] for p in partitions]
+        await conn.execute(sql.begin_offsets, *columns)
+        rows = await conn.fetch(sql.lock_offsets, *columns)
         stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
         return [item for item in items if item.record.offset >= stored.get(item.partition, 0)]
 

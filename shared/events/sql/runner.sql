@@ -1,3 +1,10 @@
+-- name: begin_offsets!
+-- A partition read for the first time gets its row, for there is nothing to lock without one.
+INSERT INTO offsets (topic, partition, next_offset)
+SELECT t, p, 0 FROM unnest(:topics::text[], :partitions::int[]) AS u(t, p)
+ORDER BY t, p
+ON CONFLICT DO NOTHING;
+
 -- name: lock_offsets
 -- The stored positions of the given partitions, held until commit: the fence against a second owner.
 SELECT topic, partition, next_offset
