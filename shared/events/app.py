@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
@@ -17,11 +18,13 @@ from shared.events.transport import Batch, Transport
 
 log = structlog.get_logger()
 
-# A transaction takes what has queued, up to these; nothing waits for more to come.
+# A transaction takes what has queued, up to these.
 ROWS_MAX = 2000
 BYTES_MAX = 16 * 1024 * 1024
-# Two lanes: while PostgreSQL works on one batch, Python decides the next. Partitions never change their lane.
 LANES = 2
+# From so many waiting records on, a second transaction is worth it.
+MUCH_ROWS = 500
+PACE_SECONDS = 0.01
 SESSION_SECONDS = 6.0
 FINISH_SECONDS_MAX = 2.0
 FINISH_POLL_SECONDS = 0.02
@@ -114,21 +117,31 @@ class App(faust.App):  # type: ignore[misc]
 
 
 class Lanes:
-    """Queues between the agents and the runner: what has queued in a lane becomes one transaction."""
+    """Queues between the agents and the runner: what has queued becomes one transaction.
+
+    While little waits, one transaction runs at a time, and the next begins no sooner than PACE_SECONDS after it
+    began: an event that comes alone is applied at once, a trickle in small batches. Without this, every event of
+    a trickle is a transaction of its own in every service, and they queue for the processor. When much waits, a
+    second transaction runs beside the first: while PostgreSQL works on one, Python decides the other. A
+    partition is in one transaction at a time.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._queues: list[asyncio.Queue[Any]] = []
-        self._busy = 0
+        self._waiting: dict[Any, deque[Any]] = {}
+        self._busy: set[Any] = set()
+        self._changed: asyncio.Event | None = None
+        self._began = 0.0
 
     async def agent(self, stream: Any) -> None:
         """The body of every agent: it decides nothing, keeps no event, and acknowledges nothing."""
-        if not self._queues:
-            self._queues = [asyncio.Queue() for _ in range(LANES)]
-            for queue in self._queues:
-                self._app.add_future(self._run(queue))
+        if self._changed is None:
+            self._changed = asyncio.Event()
+            for _ in range(LANES):
+                self._app.add_future(self._run(self._changed))
         async for event in stream.noack().events():
-            self._queues[event.message.partition % LANES].put_nowait(event)
+            self._waiting.setdefault(event.message.tp, deque()).append(event)
+            self._changed.set()
             # A kept reference would make Faust wait for this batch for ever when it stops.
             del event
 
@@ -138,25 +151,49 @@ class Lanes:
         while self._busy and time.monotonic() < deadline:  # noqa: ASYNC110 - rare, and short
             await asyncio.sleep(FINISH_POLL_SECONDS)
 
-    async def _run(self, queue: asyncio.Queue[Any]) -> None:
+    async def _run(self, changed: asyncio.Event) -> None:
         runner = self._app._runner()  # noqa: SLF001 - same module
         while True:
-            events = [await queue.get()]
+            await changed.wait()
             if self._app.should_stop:
                 return
-            rows = len(events[0].value)
-            size = _bytes(events[0])
-            while not queue.empty() and rows < ROWS_MAX and size < BYTES_MAX:
-                event = queue.get_nowait()
-                events.append(event)
-                rows += len(event.value)
-                size += _bytes(event)
-            self._busy += 1
+            await self._pace()
+            events = self._take()
+            if not events:
+                changed.clear()
+                continue
+            self._began = time.monotonic()
+            partitions = {event.message.tp for event in events}
+            self._busy |= partitions
             try:
                 await self._apply(runner, events)
             finally:
-                self._busy -= 1
-            events.clear()
+                events.clear()
+                self._busy -= partitions
+                changed.set()
+
+    async def _pace(self) -> None:
+        wait = self._began + PACE_SECONDS - time.monotonic()
+        if wait > 0 and _rows(self._waiting.values()) < MUCH_ROWS:
+            await asyncio.sleep(wait)
+
+    def _take(self) -> list[Any]:
+        """The next transaction's events, from all partitions at rest, the longest waiting first."""
+        ready = [tp for tp in self._waiting if tp not in self._busy]
+        if self._busy and _rows(self._waiting[tp] for tp in ready) < MUCH_ROWS:
+            return []
+        events: list[Any] = []
+        rows = size = 0
+        for tp in ready:
+            queue = self._waiting.pop(tp)
+            while queue and rows < ROWS_MAX and size < BYTES_MAX:
+                event = queue.popleft()
+                events.append(event)
+                rows += len(event.value)
+                size += _bytes(event)
+            if queue:
+                self._waiting[tp] = queue  # to the end: the others come first next time
+        return events
 
     async def _apply(self, runner: Runner, events: list[Any]) -> None:
         active = [e for e in events if (e.message.topic, e.message.partition) not in runner.stopped]
@@ -170,6 +207,10 @@ class Lanes:
         if done:
             for event in active:
                 event.ack()
+
+
+def _rows(queues: Iterable[Iterable[Any]]) -> int:
+    return sum(len(event.value) for queue in queues for event in queue)
 
 
 def _bytes(event: Any) -> int:
