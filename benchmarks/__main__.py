@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 
 from benchmarks import latency, load, report, rounds, rows
@@ -170,7 +171,7 @@ def latency_bench(seconds: float) -> latency.Outcome:
     """On a whole local stack of its own."""
     console.print("latency: starting the whole stack …")
     with latency.stack(Path(FOLDER / "latency")) as found:
-        return asyncio.run(latency.measure(found, latency.Plan(seconds=seconds)))
+        return uvloop.run(latency.measure(found, latency.Plan(seconds=seconds)))
 
 
 if __name__ == "__main__":

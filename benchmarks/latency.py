@@ -44,7 +44,7 @@ class Plan:
 
     rate: int = 200
     seconds: float = 30.0
-    sample: int = 8
+    sample: int = 16
 
 
 @dataclass
