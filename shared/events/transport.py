@@ -92,6 +92,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return new
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            await self._drain(fetcher)
+        except asyncio.CancelledError:
+            # Faust takes a stop in the middle of a rebalance for a crash.
+            if not self.app.should_stop:
+                raise
+
+    async def _drain(self, fetcher: Any) -> None:
         while not self._over(fetcher):
             await self._wait_for_room(fetcher)
             records, _ = await self._wait_next_records(FETCH_WAIT_SECONDS)
