@@ -17,6 +17,7 @@ from rich.console import Console
 from benchmarks import latency, load, report, rounds, rows
 from benchmarks.kafka import Topics, fill
 from benchmarks.load import ROOT, Load
+from benchmarks.meters import Patience
 from benchmarks.oracle import Oracle
 from benchmarks.rounds import TOTALS_TOPIC, Contestant, Floor, Naive, Ours, Result, Streams
 from benchmarks.site import Site
@@ -25,6 +26,8 @@ from shared.stack import servers
 
 FOLDER = ROOT / ".treue" / "bench"
 CONTESTANTS: tuple[type[Contestant], ...] = (Ours, Naive, Floor, Streams)
+# How long a run waits in all for other work on the machine to end, before it measures all the same.
+PATIENCE_SECONDS = 120.0
 KAFKA_PORT, POSTGRES_PORT = 19492, 19432
 
 console = Console(width=140, highlight=False)
@@ -122,6 +125,7 @@ async def _rounds(
     site: Site, loads: Sequence[Load], chosen: Sequence[type[Contestant]], number: int
 ) -> list[Result]:
     results: list[Result] = []
+    patience = Patience(PATIENCE_SECONDS)
     oracles = {each.name: Oracle(each) for each in loads}
     await site.make_template()
     async with Topics(site.bootstrap) as topics:
@@ -133,6 +137,7 @@ async def _rounds(
             for each in loads:
                 await _fill(site, topics, each)
                 for kind in order:
+                    patience.wait()
                     contestant = kind(site, each, oracles[each.name], topics)
                     results.append(await rounds.measure(contestant, turn))
                     _tell(results[-1], number)
@@ -171,6 +176,7 @@ def latency_bench(seconds: float) -> latency.Outcome:
     """On a whole local stack of its own."""
     console.print("latency: starting the whole stack …")
     with latency.stack(Path(FOLDER / "latency")) as found:
+        Patience(PATIENCE_SECONDS / 2).wait()
         return uvloop.run(latency.measure(found, latency.Plan(seconds=seconds)))
 
 

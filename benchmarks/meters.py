@@ -9,6 +9,9 @@ from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
+# Our own servers are idle before a round: what is busy then is foreign.
+CALM_CORES_MAX = 0.3
+CALM_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,22 @@ class Noise:
         seconds = max(after.at - before.at, 1e-9)
         foreign = max(0.0, after.busy - before.busy - accounted) / seconds
         return cls(foreign, (after.stolen - before.stolen) / seconds, os.getloadavg()[0])
+
+
+class Patience:
+    """Waits for other work on the machine to end, but not for ever: ``seconds`` in all."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    def wait(self) -> None:
+        """Return when the machine has been calm for a moment, or when patience is spent."""
+        while self._left > 0:
+            before = Machine.read()
+            time.sleep(CALM_LOOK_SECONDS)
+            self._left -= CALM_LOOK_SECONDS
+            if Noise.between(before, Machine.read(), 0.0).foreign < CALM_CORES_MAX:
+                return
 
 
 def machine_name() -> str:
