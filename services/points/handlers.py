@@ -72,9 +72,8 @@ class Handlers:
                 uncredited.append(self._uncredited(work, purchase))
             else:
                 entries.append(self._credit(work, purchase, accounts[purchase.customer]))
-        await ledger.add_entries(work.conn, entries)
+        await ledger.append(work.conn, entries, accounts.values())
         await ledger.add_uncredited(work.conn, uncredited)
-        await ledger.move_accounts(work.conn, accounts.values())
 
     @exactly
     def _valued(self, work: Work, events: Iterable[Event[PurchaseCompleted]]) -> list[Purchase]:
@@ -199,15 +198,13 @@ class Handlers:
                 changed[account.id] = (account, event)
         for account, event in changed.values():
             account.revision, account.timeline = event.data.revision, event.data.timeline
-        await ledger.set_timelines(work.conn, [account for account, _ in changed.values()])
-        awards = await ledger.awards_of(work.conn, list(changed)) if changed else ()
+        awards = await ledger.take_timelines(work.conn, [a for a, _ in changed.values()])
         rows = [
             row
             for award in awards
             if (row := self._correct(work, award, *changed[award["account_id"]]))
         ]
-        await ledger.add_entries(work.conn, rows)
-        await ledger.move_accounts(work.conn, [account for account, _ in changed.values()])
+        await ledger.append(work.conn, rows, [account for account, _ in changed.values()])
 
     def _correct(
         self, work: Work, award: asyncpg.Record, account: Account, event: Event[Any]

@@ -21,6 +21,7 @@ sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
 _moves = msgspec.json.Decoder(list[TierMove])
 # New accounts can be made by another transaction between our two looks; each repetition sees one more of these.
 LOOKS_MAX = 5
+FEW_ROWS = 40
 
 
 @dataclass(slots=True)
@@ -106,13 +107,20 @@ async def known_purchases(
     return await conn.fetch(sql.known_purchases, purchases, events)
 
 
-async def add_entries(conn: Connection, rows: Sequence[EntryRow]) -> None:
-    """Append lines; a line that exists already raises UniqueViolationError.
+async def append(conn: Connection, rows: Sequence[EntryRow], accounts: Collection[Account]) -> None:
+    """Append lines and store the accounts' new position and sum; a known line raises UniqueViolationError.
 
-    By COPY, which costs both sides a third less than arrays: asyncpg looks at every element of an array twice.
+    Many go by COPY, which costs both sides a third less than arrays (asyncpg looks at every element of an array
+    twice); few go with the accounts in one statement, which spares two round trips.
     """
-    if rows:
-        await conn.copy_records_to_table("entries", records=rows, columns=EntryRow._fields)
+    if not rows:
+        return
+    moved = list(zip(*((a.id, a.seq, a.balance) for a in accounts), strict=True))
+    if len(rows) <= FEW_ROWS:
+        await conn.execute(sql.append_entries, *moved, *zip(*rows, strict=True))
+        return
+    await conn.copy_records_to_table("entries", records=rows, columns=EntryRow._fields)
+    await conn.execute(sql.move_accounts, *moved)
 
 
 async def add_uncredited(conn: Connection, rows: Sequence[UncreditedRow]) -> None:
@@ -121,20 +129,11 @@ async def add_uncredited(conn: Connection, rows: Sequence[UncreditedRow]) -> Non
         await conn.copy_records_to_table("uncredited", records=rows, columns=UncreditedRow._fields)
 
 
-async def move_accounts(conn: Connection, accounts: Collection[Account]) -> None:
-    """Store the accounts' new position and sum."""
-    if accounts:
-        columns = zip(*((a.id, a.seq, a.balance) for a in accounts), strict=True)
-        await conn.execute(sql.move_accounts, *columns)
-
-
-async def set_timelines(conn: Connection, accounts: Collection[Account]) -> None:
-    """Store what the tiers service told."""
-    if accounts:
-        rows = ((a.id, a.revision, msgspec.json.encode(a.timeline).decode()) for a in accounts)
-        await conn.execute(sql.set_timelines, *zip(*rows, strict=True))
-
-
-async def awards_of(conn: Connection, account_ids: Sequence[int]) -> Sequence[asyncpg.Record]:
-    """Every award of the accounts with its current total and multiplier, by account and time."""
-    return await conn.fetch(sql.awards_of, account_ids)
+async def take_timelines(
+    conn: Connection, accounts: Collection[Account]
+) -> Sequence[asyncpg.Record]:
+    """Store what the tiers service told; returns every award of the accounts as it stands, by time."""
+    if not accounts:
+        return ()
+    rows = ((a.id, a.revision, msgspec.json.encode(a.timeline).decode()) for a in accounts)
+    return await conn.fetch(sql.take_timelines, *zip(*rows, strict=True))

@@ -24,7 +24,10 @@ BYTES_MAX = 16 * 1024 * 1024
 LANES = 2
 # From so many waiting records on, a second transaction is worth it.
 MUCH_ROWS = 500
-PACE_SECONDS = 0.01
+# In a trickle a transaction begins no sooner than this multiple of the last one's duration after it began …
+PACE_FACTOR = 4.0
+# … and never later than this.
+PACE_SECONDS_MAX = 0.05
 SESSION_SECONDS = 6.0
 FINISH_SECONDS_MAX = 2.0
 FINISH_POLL_SECONDS = 0.02
@@ -119,11 +122,11 @@ class App(faust.App):  # type: ignore[misc]
 class Lanes:
     """Queues between the agents and the runner: what has queued becomes one transaction.
 
-    While little waits, one transaction runs at a time, and the next begins no sooner than PACE_SECONDS after it
-    began: an event that comes alone is applied at once, a trickle in small batches. Without this, every event of
-    a trickle is a transaction of its own in every service, and they queue for the processor. When much waits, a
-    second transaction runs beside the first: while PostgreSQL works on one, Python decides the other. A
-    partition is in one transaction at a time.
+    While little waits, one transaction runs at a time, and they are paced by how long they take: an event that
+    comes alone is applied at once, a trickle in small batches, larger ones where the machine is slow or busy.
+    Without this, every event of a trickle is a transaction of its own in every service, and they queue for the
+    processor. When much waits, a second transaction runs beside the first: while PostgreSQL works on one,
+    Python decides the other. A partition is in one transaction at a time.
     """
 
     def __init__(self, app: App) -> None:
@@ -131,7 +134,7 @@ class Lanes:
         self._waiting: dict[Any, deque[Any]] = {}
         self._busy: set[Any] = set()
         self._changed: asyncio.Event | None = None
-        self._began = 0.0
+        self._next = 0.0
 
     async def agent(self, stream: Any) -> None:
         """The body of every agent: it decides nothing, keeps no event, and acknowledges nothing."""
@@ -162,18 +165,20 @@ class Lanes:
             if not events:
                 changed.clear()
                 continue
-            self._began = time.monotonic()
+            began = time.monotonic()
             partitions = {event.message.tp for event in events}
             self._busy |= partitions
             try:
                 await self._apply(runner, events)
             finally:
+                took = time.monotonic() - began
+                self._next = began + min(PACE_FACTOR * took, PACE_SECONDS_MAX)
                 events.clear()
                 self._busy -= partitions
                 changed.set()
 
     async def _pace(self) -> None:
-        wait = self._began + PACE_SECONDS - time.monotonic()
+        wait = self._next - time.monotonic()
         if wait > 0 and _rows(self._waiting.values()) < MUCH_ROWS:
             await asyncio.sleep(wait)
 
@@ -190,7 +195,7 @@ class Lanes:
                 event = queue.popleft()
                 events.append(event)
                 rows += len(event.value)
-                size += _bytes(event)
+                size += event.message.serialized_value_size
             if queue:
                 self._waiting[tp] = queue  # to the end: the others come first next time
         return events
@@ -211,7 +216,3 @@ class Lanes:
 
 def _rows(queues: Iterable[Iterable[Any]]) -> int:
     return sum(len(event.value) for queue in queues for event in queue)
-
-
-def _bytes(event: Any) -> int:
-    return sum(len(record.value or b"") for record in event.value)

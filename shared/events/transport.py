@@ -21,7 +21,8 @@ from faust.types import TP, ConsumerMessage
 FAUST_VERSION = "0.15.3"
 # Batches handed to the agents and not yet committed to PostgreSQL: the bound of what a worker holds in
 # memory besides aiokafka's own fetch buffers, while the database is away.
-BATCHES_IN_FLIGHT_MAX = 12
+BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
+BATCHES_IN_FLIGHT_MAX = 100
 FETCH_WAIT_SECONDS = 1.0
 ROOM_WAIT_SECONDS = 0.2
 
@@ -115,8 +116,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def _over(self, fetcher: Any) -> bool:
         return bool(self._stopped.is_set() or fetcher._stopped.is_set())  # noqa: SLF001
 
+    def _full(self) -> bool:
+        """A batch that is dropped (a rebalance, a stop) leaves the set by itself, and its bytes with it."""
+        held = list(self._inflight)
+        if len(held) >= BATCHES_IN_FLIGHT_MAX:
+            return True
+        held_bytes: int = sum(m.serialized_value_size for m in held)
+        return held_bytes >= BYTES_IN_FLIGHT_MAX
+
     async def _wait_for_room(self, fetcher: Any) -> None:
-        while len(self._inflight) >= BATCHES_IN_FLIGHT_MAX and self.flow_active:
+        while self._full() and self.flow_active:
             if self._over(fetcher):
                 return
             self._room.clear()
@@ -135,9 +144,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if await self._skips(tp, position, batch[0].offset):
                 continue
             last = batch[-1]
+            size = sum([len(r.value or b"") for r in batch])
             message = ConsumerMessage(
                 tp.topic, tp.partition, last.offset, (last.timestamp or 0) / 1000.0,
-                last.timestamp_type, (), None, batch, None, 0, 0, tp, generation_id=generation,
+                last.timestamp_type, (), None, batch, None, 0, size, tp, generation_id=generation,
             )  # fmt: skip
             self._inflight.add(message)
             await self.wait_first(self.callback(message), self.suspend_flow.wait())

@@ -24,20 +24,38 @@ SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE purchase_id = A
 UNION
 SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[]);
 
+-- name: append_entries!
+-- A few lines and their accounts' new position and sum in one statement.
+WITH moved AS (
+    UPDATE accounts a SET seq = u.seq, balance = u.balance
+    FROM unnest(:moved_ids::bigint[], :moved_seqs::bigint[], :moved_balances::bigint[])
+        AS u(account_id, seq, balance)
+    WHERE a.account_id = u.account_id)
+INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
+                     recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
+                     net_spend, exact, tier, multiplier, reason, explanation)
+SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
+                     :points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[],
+                     :lots::uuid[], :occurred::timestamptz[], :recorded::timestamptz[],
+                     :available::timestamptz[], :expires::timestamptz[], :shops::text[], :orders::text[],
+                     :event_keys::uuid[], :event_ids::text[], :fingerprints::bigint[], :net_spends::numeric[],
+                     :exacts::text[], :tiers::text[], :multipliers::text[], :reasons::text[],
+                     :explanations::json[]);
+
 -- name: move_accounts!
 -- The accounts' new position and sum after their lines were appended.
 UPDATE accounts a SET seq = u.seq, balance = u.balance
 FROM unnest(:account_ids::bigint[], :seqs::bigint[], :balances::bigint[]) AS u(account_id, seq, balance)
 WHERE a.account_id = u.account_id;
 
--- name: set_timelines!
--- What the tiers service last told about these customers.
-UPDATE accounts a SET revision = u.revision, timeline = u.timeline
-FROM unnest(:account_ids::bigint[], :revisions::bigint[], :timelines::json[]) AS u(account_id, revision, timeline)
-WHERE a.account_id = u.account_id;
-
--- name: awards_of
--- All awards of these accounts with what they stand at now, for a new look at their tier bonus.
+-- name: take_timelines
+-- Store what the tiers service last told about these customers, and give all their awards with what they stand
+-- at now, for a new look at their tier bonus.
+WITH told AS (
+    UPDATE accounts a SET revision = u.revision, timeline = u.timeline
+    FROM unnest(:account_ids::bigint[], :revisions::bigint[], :timelines::json[])
+        AS u(account_id, revision, timeline)
+    WHERE a.account_id = u.account_id)
 SELECT e.account_id, e.entry_id, e.occurred_at, e.available_at, e.expires_at, e.shop, e.order_id, e.exact,
        e.net_spend, e.fingerprint,
        e.points + coalesce(c.points, 0) AS total,

@@ -45,7 +45,9 @@ class Stream:
     async def events(self) -> Any:
         for partition, first, count in self._batches:
             records = [record(b"x", first + n, partition=partition) for n in range(count)]
-            message = SimpleNamespace(tp=partition, topic="t", partition=partition)
+            message = SimpleNamespace(
+                tp=partition, topic="t", partition=partition, serialized_value_size=count
+            )
             yield SimpleNamespace(message=message, value=records, ack=lambda: None)
 
 
