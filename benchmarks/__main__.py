@@ -119,6 +119,9 @@ def throughput(
             return asyncio.run(_rounds(site, loads, chosen, number))
     finally:
         shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(FOLDER / "streams-state", ignore_errors=True)
+        for rows_file in FOLDER.glob("rows-*.pickle"):
+            rows_file.unlink()
 
 
 async def _rounds(
