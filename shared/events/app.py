@@ -25,9 +25,9 @@ LANES = 2
 # From so many waiting records on, a second transaction is worth it.
 MUCH_ROWS = 500
 # In a trickle a transaction begins no sooner than this multiple of the last one's duration after it began …
-PACE_FACTOR = 4.0
+PACE_FACTOR = float(__import__("os").environ.get("X_F", "4"))
 # … and never later than this.
-PACE_SECONDS_MAX = 0.05
+PACE_SECONDS_MAX = 0.025
 SESSION_SECONDS = 6.0
 FINISH_SECONDS_MAX = 2.0
 FINISH_POLL_SECONDS = 0.02
@@ -190,6 +190,8 @@ class Lanes:
         events: list[Any] = []
         rows = size = 0
         for tp in ready:
+            if rows >= ROWS_MAX or size >= BYTES_MAX:
+                break
             queue = self._waiting.pop(tp)
             while queue and rows < ROWS_MAX and size < BYTES_MAX:
                 event = queue.popleft()
