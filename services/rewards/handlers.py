@@ -13,7 +13,7 @@ from services.rewards.domain import timelines
 from services.rewards.domain.announcements import announce
 from services.rewards.domain.codes import Keyring
 from services.rewards.domain.vouchers import Step, decide, reconcile, wanted
-from services.rewards.ledger import Account, Claim, Entry, Holdings
+from services.rewards.ledger import Account, Claim, Coded, Entry, Holdings
 from shared.contracts import rewards
 from shared.contracts.points import PointsEarned
 from shared.contracts.tiers import TierChanged
@@ -37,8 +37,7 @@ class Handlers:
         customers = sorted({event.data.customer_id for event in sound})
         if not customers:
             return
-        await ledger.add_accounts(work.conn, customers, work.now)
-        accounts = await ledger.lock_accounts(work.conn, customers)
+        accounts = await ledger.lock_accounts(work.conn, customers, work.now)
         news = _newest(work, sound, accounts)
         if not news:
             return
@@ -79,23 +78,27 @@ class Handlers:
     async def _write(
         self, work: Work, moved: list[Account], claims: list[Claim], entries: list[Entry]
     ) -> None:
-        conn, now = work.conn, work.now
-        new = [entry for entry in entries if entry.change.step is Step.ISSUED]
+        version = self.keyring.current
+        new = [
+            Coded(entry, self.keyring.fingerprint(self.keyring.code(voucher_id, version), version))
+            for entry in entries
+            if entry.change.step is Step.ISSUED
+            for voucher_id in (entry.change.after.id,)
+        ]
         known = [entry.change.after for entry in entries if entry.change.step is not Step.ISSUED]
         if moved:
-            await ledger.set_timelines(conn, moved)
-        if claims:
-            await ledger.add_claims(conn, claims, self.program.version, now)
-        if new:
-            version = self.keyring.current
-            ids = [entry.change.after.id for entry in new]
-            codes = [self.keyring.code(voucher_id, version) for voucher_id in ids]
-            fingerprints = [self.keyring.fingerprint(code, version) for code in codes]
-            await ledger.add_vouchers(conn, new, fingerprints, version, now)
+            await ledger.follow(
+                work.conn,
+                moved,
+                claims,
+                new,
+                entries,
+                program_version=self.program.version,
+                key_version=version,
+                now=work.now,
+            )
         if known:
-            await ledger.move_vouchers(conn, known)
-        if entries:
-            await ledger.add_steps(conn, entries, now)
+            await ledger.move_vouchers(work.conn, known)
         for entry in entries:
             _publish(work, entry)
 

@@ -74,9 +74,16 @@ async def add_accounts(conn: Connection, customer_ids: Collection[str], now: dat
     await conn.execute(sql.add_accounts, now, list(customer_ids))
 
 
-async def lock_accounts(conn: Connection, customer_ids: Collection[str]) -> dict[str, Account]:
-    """The customers' accounts by customer, locked until commit."""
-    rows = await conn.fetch(sql.lock_accounts, list(customer_ids))
+async def lock_accounts(
+    conn: Connection, customer_ids: Collection[str], now: datetime
+) -> dict[str, Account]:
+    """The customers' accounts by customer, made where missing, locked until commit."""
+    wanted = list(customer_ids)
+    rows = await conn.fetch(sql.lock_accounts, wanted)
+    if len(rows) < len(wanted):
+        # Rare: a customer's points are told before their tier.
+        await add_accounts(conn, wanted, now)
+        rows = await conn.fetch(sql.lock_accounts, wanted)
     return {row["customer_id"]: Account(*row) for row in rows}
 
 
@@ -93,46 +100,41 @@ async def holdings(conn: Connection, account_ids: Collection[int]) -> dict[int, 
     return found
 
 
-async def set_timelines(conn: Connection, accounts: Sequence[Account]) -> None:
-    """Keep what the accounts now hold as their way through the levels."""
-    await conn.execute(
-        sql.set_timelines,
-        [account.account_id for account in accounts],
-        [account.revision for account in accounts],
-        [account.timeline for account in accounts],
-    )
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A new voucher with the fingerprint of its code."""
+
+    entry: Entry
+    fingerprint: bytes
 
 
-async def add_claims(
-    conn: Connection, claims: Sequence[Claim], program_version: str, now: datetime
+async def follow(
+    conn: Connection,
+    moved: Sequence[Account],
+    claims: Sequence[Claim],
+    new: Sequence[Coded],
+    entries: Sequence[Entry],
+    *,
+    program_version: str,
+    key_version: int,
+    now: datetime,
 ) -> None:
-    """Write down what new causes give."""
+    """Keep the accounts' newest ways, what new causes give, new vouchers, and every step into the ledger."""
+    vouchers = [item.entry.change.after for item in new]
     await conn.execute(
-        sql.add_claims,
+        sql.follow,
+        [account.account_id for account in moved],
+        [account.revision for account in moved],
+        [account.timeline for account in moved],
         program_version,
         now,
         [claim.account_id for claim in claims],
         [claim.cause.type for claim in claims],
         [claim.cause.id for claim in claims],
         [msgspec.json.encode(claim.definitions).decode() for claim in claims],
-    )
-
-
-async def add_vouchers(
-    conn: Connection,
-    entries: Sequence[Entry],
-    fingerprints: Sequence[bytes],
-    key_version: int,
-    now: datetime,
-) -> None:
-    """Write new vouchers; ``fingerprints`` are those of their codes, in the same order."""
-    vouchers = [entry.change.after for entry in entries]
-    await conn.execute(
-        sql.add_vouchers,
         key_version,
-        now,
         [voucher.id for voucher in vouchers],
-        [entry.account.account_id for entry in entries],
+        [item.entry.account.account_id for item in new],
         [voucher.cause.type for voucher in vouchers],
         [voucher.cause.id for voucher in vouchers],
         [voucher.definition for voucher in vouchers],
@@ -140,7 +142,8 @@ async def add_vouchers(
         [voucher.state for voucher in vouchers],
         [voucher.issued_at for voucher in vouchers],
         [voucher.expires_at for voucher in vouchers],
-        list(fingerprints),
+        [item.fingerprint for item in new],
+        *_steps(entries),
     )
 
 
@@ -155,13 +158,11 @@ async def move_vouchers(conn: Connection, vouchers: Sequence[Voucher]) -> None:
     )
 
 
-async def add_steps(conn: Connection, entries: Sequence[Entry], now: datetime) -> None:
-    """Append the steps to the ledger."""
+def _steps(entries: Sequence[Entry]) -> tuple[list[object], ...]:
+    """Steps as the columns of ``voucher_events``."""
     before = [entry.change.before for entry in entries]
     after = [entry.change.after for entry in entries]
-    await conn.execute(
-        sql.add_voucher_events,
-        now,
+    return (
         [voucher.id for voucher in after],
         [entry.change.step for entry in entries],
         [entry.account.revision for entry in entries],

@@ -107,7 +107,7 @@ async def walk(
     entries = await ledger.entries_of(work.conn, ids, rules.basis)
     told = await ledger.timelines_of(work.conn, ids)
     standings: dict[int, Standing] = {}
-    timelines: list[tuple[int, int, str | None, Sequence[TierMove]]] = []
+    timelines: dict[int, tuple[int, str | None, Sequence[TierMove]]] = {}
     history: list[ChangeRow] = []
     for account in accounts:
         found = timeline(entries.get(account.id, ()), rules.tiers, rules.zone, until(account))
@@ -116,12 +116,10 @@ async def walk(
             continue
         account.revision += 1
         level = None if found.level is None else found.level.id
-        timelines.append((account.id, account.revision, level, found.moves))
+        timelines[account.id] = (account.revision, level, found.moves)
         history += _history(account, told[account.id], found.moves, work.now)
         _publish(work, account, told[account.id], found.moves, rules)
-    await ledger.advance(work.conn, standings, rules.version, work.now)
-    await ledger.set_timelines(work.conn, timelines)
-    await ledger.add_changes(work.conn, history)
+    await ledger.walked(work.conn, standings, timelines, history, rules.version, work.now)
     return len(timelines)
 
 

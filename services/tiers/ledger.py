@@ -124,29 +124,33 @@ async def advance(
 ) -> None:
     """Store how far the accounts were walked and what may still be added unseen."""
     if standings:
-        rows = (
-            (account, s.computed_until, s.due_at, _numeric(s.room), _numeric(s.late_room))
-            for account, s in standings.items()
-        )
-        until, *others = zip(*rows, strict=True)
-        await conn.execute(sql.advance, rules, now, until, *others)
+        rows = ((account, *_columns(s)) for account, s in standings.items())
+        await conn.execute(sql.advance, rules, now, *zip(*rows, strict=True))
 
 
-async def set_timelines(
-    conn: Connection, rows: Sequence[tuple[int, int, str | None, Sequence[TierMove]]]
+async def walked(
+    conn: Connection,
+    standings: Mapping[int, Standing],
+    timelines: Mapping[int, tuple[int, str | None, Sequence[TierMove]]],
+    history: Sequence[ChangeRow],
+    rules: str,
+    now: datetime,
 ) -> None:
-    """Store changed timelines: account, new revision, level at the end, moves."""
-    if rows:
-        encoded = (
-            (account, revision, level, encode(moves)) for account, revision, level, moves in rows
-        )
-        await conn.execute(sql.set_timelines, *zip(*encoded, strict=True))
+    """The same for walked accounts, with changed timelines (account → new revision, level at the end, moves)."""
+    unchanged = (None, None, None)
+    rows = []
+    for account, found in standings.items():
+        told = timelines.get(account)
+        changed = unchanged if told is None else (told[0], told[1], encode(told[2]))
+        rows.append((account, *_columns(found), *changed))
+    changes = list(zip(*history, strict=True)) if history else [()] * len(ChangeRow._fields)
+    await conn.execute(sql.walked, *changes, rules, now, *zip(*rows, strict=True))
 
 
-async def add_changes(conn: Connection, rows: Sequence[ChangeRow]) -> None:
-    """Append to the history."""
-    if rows:
-        await conn.execute(sql.add_changes, *zip(*rows, strict=True))
+def _columns(
+    found: Standing,
+) -> tuple[datetime | None, datetime | None, Decimal | None, Decimal | None]:
+    return found.computed_until, found.due_at, _numeric(found.room), _numeric(found.late_room)
 
 
 def encode(moves: Sequence[TierMove] | TierMove) -> str:

@@ -30,28 +30,33 @@ SELECT account_id, customer_id, timeline FROM accounts WHERE revision > 0 ORDER 
 -- Every voucher with the fingerprint of its code.
 SELECT voucher_id, key_version, code_hash FROM vouchers;
 
--- name: set_timelines!
--- Keep the newest way through the levels.
-UPDATE accounts AS a SET revision = n.revision, timeline = n.timeline
-FROM unnest(:account_ids::bigint[], :revisions::bigint[], :timelines::jsonb[]) AS n (account_id, revision, timeline)
-WHERE a.account_id = n.account_id;
-
--- name: add_claims!
--- What new causes give. definitions travel as JSON, since unnest would flatten an array of arrays.
-INSERT INTO claims (account_id, cause_type, cause_id, definitions, program_version, recorded_at)
-SELECT n.account_id, n.cause_type, n.cause_id,
-       ARRAY(SELECT jsonb_array_elements_text(n.definitions)), :program_version::text, :now::timestamptz
-FROM unnest(:account_ids::bigint[], :cause_types::text[], :cause_ids::text[], :definitions::jsonb[])
-    AS n (account_id, cause_type, cause_id, definitions);
-
--- name: add_vouchers!
--- New vouchers.
-INSERT INTO vouchers (voucher_id, account_id, cause_type, cause_id, definition, terms, state, issued_at, expires_at,
-                      code_hash, key_version, recorded_at)
-SELECT n.*, :key_version::int, :now::timestamptz
-FROM unnest(:voucher_ids::uuid[], :account_ids::bigint[], :cause_types::text[], :cause_ids::text[],
-            :definitions::text[], :terms::jsonb[], :states::text[], :issued::timestamptz[], :expires::timestamptz[],
-            :code_hashes::bytea[]) AS n;
+-- name: follow!
+-- Everything a batch of tier changes leaves, in one statement: the newest ways through the levels, what new causes
+-- give (as JSON, since unnest would flatten an array of arrays), new vouchers, and the steps of all of them.
+WITH told AS (
+    UPDATE accounts AS a SET revision = n.revision, timeline = n.timeline
+    FROM unnest(:told_ids::bigint[], :told_revisions::bigint[], :told_timelines::jsonb[])
+        AS n (account_id, revision, timeline)
+    WHERE a.account_id = n.account_id),
+claimed AS (
+    INSERT INTO claims (account_id, cause_type, cause_id, definitions, program_version, recorded_at)
+    SELECT n.account_id, n.cause_type, n.cause_id,
+           ARRAY(SELECT jsonb_array_elements_text(n.definitions)), :program_version::text, :now::timestamptz
+    FROM unnest(:claim_ids::bigint[], :claim_types::text[], :claim_causes::text[], :claim_definitions::jsonb[])
+        AS n (account_id, cause_type, cause_id, definitions)),
+issued AS (
+    INSERT INTO vouchers (voucher_id, account_id, cause_type, cause_id, definition, terms, state, issued_at,
+                          expires_at, code_hash, key_version, recorded_at)
+    SELECT n.*, :key_version::int, :now::timestamptz
+    FROM unnest(:voucher_ids::uuid[], :account_ids::bigint[], :cause_types::text[], :cause_ids::text[],
+                :definitions::text[], :terms::jsonb[], :states::text[], :issued::timestamptz[],
+                :expires::timestamptz[], :code_hashes::bytea[]) AS n)
+INSERT INTO voucher_events (voucher_id, step, revision, issued_at, expires_at, old_issued_at, old_expires_at,
+                            event_id, recorded_at)
+SELECT n.*, :now::timestamptz
+FROM unnest(:step_ids::uuid[], :steps::text[], :step_revisions::bigint[], :new_issued::timestamptz[],
+            :new_expires::timestamptz[], :old_issued::timestamptz[], :old_expires::timestamptz[],
+            :event_ids::text[]) AS n;
 
 -- name: move_vouchers!
 -- New state and dates of known vouchers; what a voucher is worth never changes.

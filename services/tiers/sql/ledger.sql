@@ -58,17 +58,23 @@ FROM unnest(:accounts::bigint[], :until::timestamptz[], :due::timestamptz[], :ro
             :late_rooms::numeric[]) AS u(account_id, computed_until, due_at, room, late_room)
 WHERE a.account_id = u.account_id;
 
--- name: set_timelines!
--- Timelines that changed, with their new revision and the level they end at.
-UPDATE accounts a SET revision = u.revision, level = u.level, timeline = u.timeline
-FROM unnest(:accounts::bigint[], :revisions::bigint[], :levels::text[], :timelines::json[])
-    AS u(account_id, revision, level, timeline)
+-- name: walked!
+-- Accounts that were walked: how far, what may still be added, and where the way changed (a revision is given) its
+-- new revision, level and timeline, with what was told and what it replaced.
+WITH told AS (
+    INSERT INTO changes (account_id, revision, number, kind, tier, previous, multiplier, since, valid_until, reach,
+                         cause, replaced, recorded_at)
+    SELECT * FROM unnest(:told_accounts::bigint[], :told_revisions::bigint[], :numbers::int[], :kinds::text[],
+                         :tiers::text[], :previous::text[], :multipliers::text[], :since::timestamptz[],
+                         :valid::timestamptz[], :reaches::int[], :causes::uuid[], :replaced::json[],
+                         :recorded::timestamptz[]))
+UPDATE accounts a
+SET rules = :rules::text, touched_at = :now::timestamptz,
+    computed_until = u.computed_until, due_at = u.due_at, room = u.room, late_room = u.late_room,
+    revision = coalesce(u.revision, a.revision),
+    level    = CASE WHEN u.revision IS NULL THEN a.level ELSE u.level END,
+    timeline = CASE WHEN u.revision IS NULL THEN a.timeline ELSE u.timeline END
+FROM unnest(:accounts::bigint[], :until::timestamptz[], :due::timestamptz[], :rooms::numeric[],
+            :late_rooms::numeric[], :revisions::bigint[], :levels::text[], :timelines::json[])
+    AS u(account_id, computed_until, due_at, room, late_room, revision, level, timeline)
 WHERE a.account_id = u.account_id;
-
--- name: add_changes!
--- Append what was told, and what it replaced.
-INSERT INTO changes (account_id, revision, number, kind, tier, previous, multiplier, since, valid_until, reach,
-                     cause, replaced, recorded_at)
-SELECT * FROM unnest(:accounts::bigint[], :revisions::bigint[], :numbers::int[], :kinds::text[], :tiers::text[],
-                     :previous::text[], :multipliers::text[], :since::timestamptz[], :valid::timestamptz[],
-                     :reaches::int[], :causes::uuid[], :replaced::json[], :recorded::timestamptz[]);
