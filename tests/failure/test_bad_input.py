@@ -19,7 +19,7 @@ from shared.contracts import purchases
 from shared.contracts.catalogue import DEAD_LETTERS
 from tests.fixtures import retail
 from tests.fixtures.events import event, line, purchase
-from tests.fixtures.live import TREUE
+from tests.fixtures.live import TREUE, until
 from tests.fixtures.story import Story
 
 pytestmark = [pytest.mark.stack, pytest.mark.servers]
@@ -156,9 +156,10 @@ def test_status_metrics_and_list_show_them(tale: Story) -> None:
     assert report["dead_letters"] == len(BAD)
     assert report["consumed"]["poison"] == len(BAD)
     assert sum(one["count"] for one in report["dead_letters_by_reason"]) >= 20
-    metrics = tale.stack.metrics("points")
-    assert f"treue_dead_letters_open {len(BAD)}.0" in metrics
-    assert 'verdict="poison"' in metrics
+    # A worker reads its gauges once a second.
+    gauge = f"treue_dead_letters_open {len(BAD)}.0"
+    until(lambda: gauge in tale.stack.metrics("points"), 10, gauge)
+    assert 'verdict="poison"' in tale.stack.metrics("points")
     assert len(letters(tale)) == len(BAD)
     assert "not supported yet" in tale.stack.run(
         "dead-letters", "list", "--reason", "not supported"
