@@ -25,7 +25,7 @@ LANES = 2
 # From so many waiting records on, a second transaction is worth it.
 MUCH_ROWS = 500
 # In a trickle a transaction begins no sooner than this multiple of the last one's duration after it began …
-PACE_FACTOR = float(__import__("os").environ.get("X_F", "4"))
+PACE_FACTOR = 2.0
 # … and never later than this.
 PACE_SECONDS_MAX = 0.025
 SESSION_SECONDS = 6.0

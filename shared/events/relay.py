@@ -131,18 +131,22 @@ class Relay:
             conn.terminate()
 
     async def _pump(self, conn: Connection, producer: AIOKafkaProducer) -> None:
+        done: list[int] = []
         while not self._stopping:
             self._wake.clear()
-            rows = await conn.fetch(sql.pending, ROWS_MAX)
+            rows = await conn.fetch(sql.pending, done, ROWS_MAX)
+            done = []
             if rows:
                 async with asyncio.timeout(PUBLISH_SECONDS_MAX):
                     await self._publish(producer, rows)
-                await conn.execute(sql.published, [row["id"] for row in rows])
+                done = [row["id"] for row in rows]
             else:
                 try:
                     await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
                 except TimeoutError:
                     continue
+        if done:
+            await conn.fetch(sql.pending, done, 0)
 
     async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
         acknowledged: list[Any] = []
