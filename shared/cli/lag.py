@@ -12,7 +12,12 @@ from typing import Any, Self
 
 import asyncpg
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    NotLeaderForPartitionError,
+    for_code,
+)
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition
 
@@ -82,6 +87,10 @@ class Look:
         return waiting + unsent
 
 
+LEADERLESS = (NotLeaderForPartitionError, LeaderNotAvailableError)
+LEADER_POLL_SECONDS = 0.1
+
+
 class Watcher:
     """Looks at Kafka and the three databases again and again; what goes away is connected to anew."""
 
@@ -104,10 +113,19 @@ class Watcher:
         """The end offset of every partition that some service reads. Raises Away."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                return await self._ends()
+                return await self._led_ends()
         except AWAY as error:
             await self._drop_client()
             raise Away(f"Kafka at {self._bootstrap}: {_why(error)}") from None
+
+    async def _led_ends(self) -> dict[Place, int]:
+        """Topics just made, or a broker just back, have partitions without a leader for a moment."""
+        while True:
+            try:
+                return await self._ends()
+            except LEADERLESS:
+                await self._drop_client()
+                await asyncio.sleep(LEADER_POLL_SECONDS)
 
     async def _ends(self) -> dict[Place, int]:
         client = self._client
