@@ -41,7 +41,7 @@ test-unit: $(STAMP) ## the pure ones: hundreds in seconds
 	@$(BIN)/pytest tests/unit tests/properties tests/contract
 
 test-containers: setup ## what talks to servers, against containers
-	@TREUE_TEST_SERVERS=containers $(BIN)/pytest -m "servers or containers" tests
+	@TREUE_TEST_SERVERS=containers $(BIN)/pytest -m "(servers or containers) and not stack" tests
 
 ## Quality
 check: lint types arch ## lint, types, boundaries: what CI runs first
