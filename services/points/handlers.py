@@ -16,7 +16,7 @@ from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import Assessment
 from services.points.domain.exact import exactly
 from services.points.domain.wording import multiplier_text
-from services.points.ledger import Account, EntryRow, UncreditedRow
+from services.points.ledger import Account, EntryRow, Known, UncreditedRow
 from shared.contracts import points as contract
 from shared.contracts.points import PointsAdjusted, PointsEarned, TierRef
 from shared.contracts.purchases import PurchaseCompleted
@@ -58,11 +58,11 @@ class Handlers:
     async def purchases(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
         """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
         candidates = self._valued(work, events)
-        accounts = await ledger.lock_accounts(
-            work.conn, {p.customer for p in candidates if p.customer}
-        )
-        known = await ledger.known_purchases(
-            work.conn, [p.id for p in candidates], [p.event.key for p in candidates]
+        accounts, known = await ledger.lock_and_know(
+            work.conn,
+            {p.customer for p in candidates if p.customer},
+            [p.id for p in candidates],
+            [p.event.key for p in candidates],
         )
         fresh = _unknown(work, candidates, known)
         entries: list[EntryRow] = []
@@ -265,12 +265,10 @@ class Handlers:
         return row
 
 
-def _unknown(
-    work: Work, candidates: Sequence[Purchase], known: Sequence[asyncpg.Record]
-) -> list[Purchase]:
+def _unknown(work: Work, candidates: Sequence[Purchase], known: Sequence[Known]) -> list[Purchase]:
     """Those not seen before; the others are duplicates, or poison if they say something else than then."""
-    orders: dict[UUID, int] = {row["purchase_id"]: row["fingerprint"] for row in known}
-    events: dict[UUID, int] = {row["event_key"]: row["fingerprint"] for row in known}
+    orders: dict[UUID, int] = {seen.purchase_id: seen.fingerprint for seen in known}
+    events: dict[UUID, int] = {seen.event_key: seen.fingerprint for seen in known}
     fresh: list[Purchase] = []
     for purchase in candidates:
         event = purchase.event

@@ -11,6 +11,8 @@ from shared.program import Program
 
 # Types on our topics that are none of our business, and no mistake either.
 IGNORED = (tiers.WILL_DOWNGRADE,)
+# Corrections of a tier's bonus can wait for the next purchases and go with them.
+PATIENT = (tiers.TOPIC,)
 
 
 def routes(program: Program) -> tuple[Route, ...]:

@@ -83,28 +83,39 @@ class UncreditedRow(NamedTuple):
     explanation: str
 
 
-async def lock_accounts(conn: Connection, customers: Collection[str]) -> dict[str, Account]:
-    """The customers' accounts, made where missing, locked until commit."""
-    if not customers:
-        return {}
+class Known(NamedTuple):
+    """An order that has been recorded, and the event that told it; ``fingerprint`` of what it said."""
+
+    purchase_id: UUID
+    event_key: UUID
+    fingerprint: int
+
+
+async def lock_and_know(
+    conn: Connection, customers: Collection[str], purchases: Sequence[UUID], events: Sequence[UUID]
+) -> tuple[dict[str, Account], Sequence[Known]]:
+    """The customers' accounts, made where missing, locked until commit; and which orders and events are known."""
     wanted = sorted(customers)
     accounts: dict[str, Account] = {}
+    known: list[Known] = []
     for _ in range(LOOKS_MAX):
-        for row in await conn.fetch(sql.lock_accounts, wanted):
-            account_id, customer_id, seq, balance, revision, timeline = row
+        for row in await conn.fetch(sql.lock_and_know, wanted, purchases, events):
+            account_id, customer_id, seq, balance, revision, timeline, *seen = row
+            if account_id is None:
+                known.append(Known(*seen))
+                continue
             moves = _moves.decode(timeline) if timeline else ()
             accounts[customer_id] = Account(account_id, customer_id, seq, balance, revision, moves)
         wanted = [customer for customer in wanted if customer not in accounts]
         if not wanted:
-            return accounts
+            return accounts, known
     raise asyncpg.LockNotAvailableError(f"accounts appear and vanish: {wanted[:3]}")
 
 
-async def known_purchases(
-    conn: Connection, purchases: Sequence[UUID], events: Sequence[UUID]
-) -> Sequence[asyncpg.Record]:
-    """Rows (purchase_id, event_key, fingerprint) of the orders and events seen before."""
-    return await conn.fetch(sql.known_purchases, purchases, events)
+async def lock_accounts(conn: Connection, customers: Collection[str]) -> dict[str, Account]:
+    """The customers' accounts, made where missing, locked until commit."""
+    accounts, _ = await lock_and_know(conn, customers, (), ())
+    return accounts
 
 
 async def append(conn: Connection, rows: Sequence[EntryRow], accounts: Collection[Account]) -> None:

@@ -37,11 +37,10 @@ class Handlers:
         customers = sorted({event.data.customer_id for event in sound})
         if not customers:
             return
-        accounts = await ledger.lock_accounts(work.conn, customers, work.now)
+        accounts, held = await ledger.lock_accounts(work.conn, customers, work.now)
         news = _newest(work, sound, accounts)
         if not news:
             return
-        held = await ledger.holdings(work.conn, [account.account_id for account, _ in news])
         moved: list[Account] = []
         claims: list[Claim] = []
         entries: list[Entry] = []

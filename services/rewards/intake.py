@@ -12,6 +12,8 @@ from shared.program import Program
 
 # Types on our topics that are none of our business, and no mistake either.
 IGNORED = (points.ADJUSTED, tiers.WILL_DOWNGRADE)
+# Getting to know a customer can wait for the next vouchers.
+PATIENT = (points.TOPIC,)
 
 
 def routes(program: Program, keyring: Keyring) -> tuple[Route, ...]:

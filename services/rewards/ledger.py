@@ -76,28 +76,44 @@ async def add_accounts(conn: Connection, customer_ids: Collection[str], now: dat
 
 async def lock_accounts(
     conn: Connection, customer_ids: Collection[str], now: datetime
-) -> dict[str, Account]:
-    """The customers' accounts by customer, made where missing, locked until commit."""
+) -> tuple[dict[str, Account], dict[int, Holdings]]:
+    """The customers' accounts, made where missing, locked until commit; and what each account holds."""
     wanted = list(customer_ids)
     rows = await conn.fetch(sql.lock_accounts, wanted)
-    if len(rows) < len(wanted):
+    if len({row["account_id"] for row in rows}) < len(wanted):
         # Rare: a customer's points are told before their tier.
         await add_accounts(conn, wanted, now)
         rows = await conn.fetch(sql.lock_accounts, wanted)
-    return {row["customer_id"]: Account(*row) for row in rows}
+    accounts = {
+        row["customer_id"]: Account(
+            row["account_id"], row["customer_id"], row["revision"], row["timeline"]
+        )
+        for row in rows
+    }
+    held: dict[int, Holdings] = defaultdict(Holdings)
+    _add_holdings(held, [row for row in rows if not row["changed"]])
+    if changed := {row["account_id"] for row in rows if row["changed"]}:
+        held.update(await holdings(conn, changed))
+    return accounts, held
 
 
 async def holdings(conn: Connection, account_ids: Collection[int]) -> dict[int, Holdings]:
     """What the accounts hold, by account."""
     found: dict[int, Holdings] = defaultdict(Holdings)
-    for row in await conn.fetch(sql.claims_and_vouchers, list(account_ids)):
+    _add_holdings(found, await conn.fetch(sql.claims_and_vouchers, list(account_ids)))
+    return found
+
+
+def _add_holdings(found: dict[int, Holdings], rows: Iterable[asyncpg.Record]) -> None:
+    for row in rows:
+        if row["cause_type"] is None:
+            continue
         account = found[row["account_id"]]
         grants = account.grants.setdefault(Cause(row["cause_type"], row["cause_id"]), {})
         if row["voucher_id"] is not None:
             voucher = _voucher(row)
             grants[voucher.definition] = voucher.terms
             account.vouchers.append(voucher)
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,20 +105,20 @@ async def walk(
         return 0
     ids = [account.id for account in accounts]
     entries = await ledger.entries_of(work.conn, ids, rules.basis)
-    told = await ledger.timelines_of(work.conn, ids)
     standings: dict[int, Standing] = {}
     timelines: dict[int, tuple[int, str | None, Sequence[TierMove]]] = {}
     history: list[ChangeRow] = []
     for account in accounts:
         found = timeline(entries.get(account.id, ()), rules.tiers, rules.zone, until(account))
         standings[account.id] = standing.standing_of(found, rules.tiers)
-        if found.moves == told[account.id]:
+        told = account.told()
+        if found.moves == told:
             continue
         account.revision += 1
         level = None if found.level is None else found.level.id
         timelines[account.id] = (account.revision, level, found.moves)
-        history += _history(account, told[account.id], found.moves, work.now)
-        _publish(work, account, told[account.id], found.moves, rules)
+        history += _history(account, told, found.moves, work.now)
+        _publish(work, account, told, found.moves, rules)
     await ledger.walked(work.conn, standings, timelines, history, rules.version, work.now)
     return len(timelines)
 

@@ -10,6 +10,7 @@ from shared.program import Program
 
 # Corrections of the tier bonus are none of our business: tiers qualify on base points, which they never change.
 IGNORED = (points.ADJUSTED,)
+PATIENT = ()
 
 
 def routes(program: Program) -> tuple[Route, ...]:

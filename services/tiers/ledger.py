@@ -28,13 +28,21 @@ LOOKS_MAX = 5
 
 @dataclass(slots=True)
 class Account:
-    """A locked account as it was stored; ``rules`` is the version of the rules by which it was walked."""
+    """A locked account as it was stored.
+
+    ``rules`` is the version of the rules by which it was walked, ``timeline`` the stored JSON of its way.
+    """
 
     id: int
     customer_id: str
     revision: int
     rules: str
     standing: Standing
+    timeline: str
+
+    def told(self) -> tuple[TierMove, ...]:
+        """Its way through the levels as told so far."""
+        return _moves.decode(self.timeline)
 
 
 class QualifyingRow(NamedTuple):
@@ -111,14 +119,6 @@ async def entries_of(
     return found
 
 
-async def timelines_of(
-    conn: Connection, accounts: Sequence[int]
-) -> Mapping[int, tuple[TierMove, ...]]:
-    """Each account's way through the levels as told so far."""
-    rows = await conn.fetch(sql.timelines_of, accounts)
-    return {row["account_id"]: _moves.decode(row["timeline"]) for row in rows}
-
-
 async def advance(
     conn: Connection, standings: Mapping[int, Standing], rules: str, now: datetime
 ) -> None:
@@ -163,6 +163,6 @@ def _numeric(room: Amount | None) -> Decimal | None:
 
 
 def _account(row: asyncpg.Record) -> Account:
-    account_id, customer_id, revision, rules, computed_until, due_at, room, late_room = row
+    account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, way = row
     standing = Standing(computed_until, due_at, room, late_room)
-    return Account(account_id, customer_id, revision, rules, standing)
+    return Account(account_id, customer_id, revision, rules, standing, way)

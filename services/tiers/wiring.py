@@ -33,6 +33,7 @@ def worker(settings: Settings) -> WorkerSpec:
         port=settings.worker_port,
         routes=intake.routes(rules),
         ignored=intake.IGNORED,
+        patient=intake.PATIENT,
         job=jobs.job(rules),
     )
 

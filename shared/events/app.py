@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -28,6 +28,8 @@ MUCH_ROWS = 500
 PACE_FACTOR = 2.0
 # … and never later than this.
 PACE_SECONDS_MAX = 0.025
+# How long events of a patient topic wait for others whose transaction they can share.
+PATIENCE_SECONDS = 0.05
 SESSION_SECONDS = 6.0
 FINISH_SECONDS_MAX = 2.0
 FINISH_POLL_SECONDS = 0.02
@@ -110,8 +112,9 @@ class App(faust.App):  # type: ignore[misc]
             raise RuntimeError("the app was started without a runner")
         return self.runner
 
-    def consume(self, topics: tuple[str, ...]) -> None:
-        """Declare one agent a topic."""
+    def consume(self, topics: Sequence[str], patient: Collection[str] = ()) -> None:
+        """Declare one agent a topic; nobody waits for what comes of the ``patient`` ones."""
+        self._lanes.patient = frozenset(patient)
         for name in topics:
             topic = self.topic(name, schema=Batch(), value_serializer="raw", key_serializer="raw")
             self.agent(
@@ -126,12 +129,17 @@ class Lanes:
     comes alone is applied at once, a trickle in small batches, larger ones where the machine is slow or busy.
     Without this, every event of a trickle is a transaction of its own in every service, and they queue for the
     processor. When much waits, a second transaction runs beside the first: while PostgreSQL works on one,
-    Python decides the other. A partition is in one transaction at a time.
+    Python decides the other. A partition is in one transaction at a time. Events of patient topics begin none,
+    but for those that have waited long: they go with the next that comes.
     """
+
+    patient: frozenset[str] = frozenset()
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._waiting: dict[Any, deque[Any]] = {}
+        self._patient: dict[Any, deque[Any]] = {}
+        self._release: asyncio.TimerHandle | None = None
         self._busy: set[Any] = set()
         self._changed: asyncio.Event | None = None
         self._next = 0.0
@@ -143,10 +151,39 @@ class Lanes:
             for _ in range(LANES):
                 self._app.add_future(self._run(self._changed))
         async for event in stream.noack().events():
-            self._waiting.setdefault(event.message.tp, deque()).append(event)
-            self._changed.set()
+            self._add(event)
             # A kept reference would make Faust wait for this batch for ever when it stops.
             del event
+
+    def _add(self, event: Any) -> None:
+        changed = self._changed
+        if changed is None:
+            raise RuntimeError("an event came before its agent")
+        tp = event.message.tp
+        if event.message.topic not in self.patient:
+            self._waiting.setdefault(tp, deque()).append(event)
+            changed.set()
+            return
+        self._patient.setdefault(tp, deque()).append(event)
+        if _rows(self._patient.values()) >= MUCH_ROWS:
+            self._join()
+            changed.set()
+        elif self._release is None:
+
+            def release() -> None:
+                self._join()
+                changed.set()
+
+            self._release = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, release)
+
+    def _join(self) -> None:
+        """The patient wait no longer: they stand with the others."""
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+        while self._patient:
+            tp, events = self._patient.popitem()
+            self._waiting.setdefault(tp, deque()).extend(events)
 
     async def finish(self, seconds: float) -> None:
         """Wait for the batches that are being applied, at most so long; the app takes no new ones any more."""
@@ -160,10 +197,11 @@ class Lanes:
             await changed.wait()
             if self._app.should_stop:
                 return
-            await self._pace()
+            await self._pace(runner)
             events = self._take()
             if not events:
                 changed.clear()
+                await runner.let_go()
                 continue
             began = time.monotonic()
             partitions = {event.message.tp for event in events}
@@ -177,13 +215,18 @@ class Lanes:
                 self._busy -= partitions
                 changed.set()
 
-    async def _pace(self) -> None:
+    async def _pace(self, runner: Runner) -> None:
         wait = self._next - time.monotonic()
-        if wait > 0 and _rows(self._waiting.values()) < MUCH_ROWS:
-            await asyncio.sleep(wait)
+        if wait > 0 and self._waiting and _rows(self._waiting.values()) < MUCH_ROWS:
+            # The transaction is begun meanwhile: that is a round trip less when it has its events.
+            began = time.monotonic()
+            await runner.begin()
+            await asyncio.sleep(wait - (time.monotonic() - began))
 
     def _take(self) -> list[Any]:
         """The next transaction's events, from all partitions at rest, the longest waiting first."""
+        if self._waiting and self._patient:
+            self._join()
         ready = [tp for tp in self._waiting if tp not in self._busy]
         if self._busy and _rows(self._waiting[tp] for tp in ready) < MUCH_ROWS:
             return []

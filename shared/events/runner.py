@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +88,8 @@ class Runner:
         self._poison_run: Counter[Partition] = Counter()
         self.stopped: set[Partition] = set()
         self.owns_relay: Callable[[], bool] = lambda: True
+        self._ahead: tuple[AsyncExitStack, Connection] | None = None
+        self._beginning = False
 
     def stop(self) -> None:
         """Give up waiting: what is not committed is read again by the next owner."""
@@ -113,6 +116,28 @@ class Runner:
                 return result
             if self._stopping:
                 return {}
+
+    async def begin(self) -> None:
+        """Begin the next transaction ahead of its records, by one who waits for more of them anyway."""
+        if self._ahead is None and not self._beginning:
+            self._beginning = True
+            # Where it cannot be begun, the records will wait for that, and say so.
+            with suppress(*TRANSIENT):
+                self._ahead = await self._open()
+            self._beginning = False
+
+    async def let_go(self) -> None:
+        """No records came: whoever asked for a transaction has no use for it any more."""
+        if self._ahead is not None:
+            (stack, _), self._ahead = self._ahead, None
+            with suppress(*TRANSIENT):
+                await stack.aclose()
+
+    async def _open(self) -> tuple[AsyncExitStack, Connection]:
+        async with AsyncExitStack() as stack:
+            conn = await stack.enter_async_context(self._pool.acquire())
+            await stack.enter_async_context(conn.transaction())
+            return stack.pop_all(), conn
 
     async def process(self, records: Sequence[Record]) -> bool:
         """Apply records of any partitions, in order. False when stopping came first: nothing was committed."""
@@ -175,7 +200,8 @@ class Runner:
         Where that finds another's hand (``fenced``), they are locked first and what was done is left out.
         """
         began = time.perf_counter()
-        async with self._pool.acquire() as conn, conn.transaction():
+        (stack, conn), self._ahead = self._ahead or await self._open(), None
+        async with stack:
             if fenced:
                 items = await self._skip_done(conn, items)
                 if not items:

@@ -64,6 +64,7 @@ class WorkerSpec:
     port: int
     routes: Sequence[Route]
     ignored: Sequence[str]
+    patient: Sequence[str]
     job: Job | None
     job_seconds: float = 60.0
 
@@ -80,7 +81,7 @@ class Worker:
             f"treue-{spec.service}", bootstrap=spec.bootstrap, client_id=f"treue-{spec.service}"
         )
         self.app.before, self.app.leaving, self.app.after = self._before, self._leaving, self._after
-        self.app.consume(tuple(sorted({route.topic for route in spec.routes})))
+        self.app.consume(sorted({route.topic for route in spec.routes}), spec.patient)
         self._tasks: list[asyncio.Task[None]] = []
         self._dying: asyncio.Task[None] | None = None
         self._pool: Pool | None = None

@@ -1,5 +1,7 @@
--- name: lock_accounts
--- Make the accounts that are missing and lock all of them, always in the same order.
+-- name: lock_and_know
+-- Make the accounts that are missing and lock all of them, always in the same order; and tell which of these orders
+-- or events have been seen, with the fingerprint of what they said. One that another transaction adds while this
+-- one waits for its locks is not seen, and cannot be added a second time either: the primary keys are in the way.
 WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u(customer_id)),
      made AS (
          INSERT INTO accounts (customer_id)
@@ -12,17 +14,18 @@ WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u
          SELECT account_id, customer_id, seq, balance, revision, timeline
          FROM accounts WHERE customer_id = ANY(:customers::text[])
          ORDER BY account_id FOR UPDATE)
-SELECT * FROM made UNION ALL SELECT * FROM locked;
-
--- name: known_purchases
--- Which of these orders or events have been seen, with the fingerprint of what they said.
+SELECT *, NULL::uuid AS purchase_id, NULL::uuid AS event_key, NULL::bigint AS fingerprint FROM made
+UNION ALL
+SELECT *, NULL, NULL, NULL FROM locked
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, known.* FROM (
 SELECT entry_id AS purchase_id, event_key, fingerprint FROM entries WHERE entry_id = ANY(:purchases::uuid[])
 UNION
 SELECT entry_id, event_key, fingerprint FROM entries WHERE event_key = ANY(:events::uuid[]) AND kind = 'earned'
 UNION
 SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE purchase_id = ANY(:purchases::uuid[])
 UNION
-SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[]);
+SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[])) AS known;
 
 -- name: append_entries!
 -- A few lines and their accounts' new position and sum in one statement.

@@ -8,12 +8,21 @@ ORDER BY c.customer_id
 ON CONFLICT (customer_id) DO NOTHING;
 
 -- name: lock_accounts
--- The accounts of the batch, held until commit.
-SELECT account_id, customer_id, revision, timeline
-FROM accounts
-WHERE customer_id = ANY(:customer_ids::text[])
-ORDER BY customer_id
-FOR NO KEY UPDATE;
+-- The accounts of the batch, held until commit, with what was decided for them and the vouchers that came of it: one row
+-- a definition, or one without voucher, or one with nothing. What hangs on an account is seen as it was when the
+-- statement began, before any wait for its lock; ``changed`` says that somebody wrote the account in that wait.
+WITH locked AS MATERIALIZED (
+    SELECT account_id, customer_id, revision, timeline, xmin AS written
+    FROM accounts
+    WHERE customer_id = ANY(:customer_ids::text[])
+    ORDER BY customer_id
+    FOR NO KEY UPDATE)
+SELECT a.account_id, a.customer_id, a.revision, a.timeline,
+       a.written <> (SELECT xmin FROM accounts AS seen WHERE seen.account_id = a.account_id) AS changed,
+       c.cause_type, c.cause_id, v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
+FROM locked AS a
+LEFT JOIN claims AS c USING (account_id)
+LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id);
 
 -- name: claims_and_vouchers
 -- What was decided for these accounts, with the vouchers that came of it: one row a definition, or one without voucher.

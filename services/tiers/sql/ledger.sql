@@ -8,9 +8,9 @@ WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u
          WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.customer_id = w.customer_id)
          ORDER BY customer_id
          ON CONFLICT DO NOTHING
-         RETURNING account_id, customer_id, revision, rules, computed_until, due_at, room, late_room),
+         RETURNING account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline),
      locked AS (
-         SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room
+         SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline
          FROM accounts WHERE customer_id = ANY(:customers::text[])
          ORDER BY account_id FOR UPDATE)
 SELECT * FROM made UNION ALL SELECT * FROM locked;
@@ -19,7 +19,7 @@ SELECT * FROM made UNION ALL SELECT * FROM locked;
 -- A few accounts for which time alone decides something now, or that were walked by other rules than these. Not
 -- those that were touched since ``settled``: while old purchases are loaded, the next one may decide otherwise. And
 -- not those that another transaction holds. All of them are found again.
-SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room
+SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline
 FROM accounts
 WHERE account_id = ANY (
     ARRAY(SELECT account_id FROM accounts
@@ -44,10 +44,6 @@ RETURNING entry_id;
 SELECT account_id, entry_id, occurred_at, base, net_spend, purchases
 FROM qualifying WHERE account_id = ANY(:accounts::bigint[])
 ORDER BY account_id, occurred_at, entry_id;
-
--- name: timelines_of
--- The ways through the levels as told so far.
-SELECT account_id, timeline FROM accounts WHERE account_id = ANY(:accounts::bigint[]);
 
 -- name: advance!
 -- Accounts that were walked on, or that provably need no walk: until when, and what may still be added.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from shared.events.app import MUCH_ROWS, ROWS_MAX, Lanes
+from shared.events.app import MUCH_ROWS, PATIENCE_SECONDS, ROWS_MAX, Lanes
 from tests.fixtures.events import record
 
 
@@ -19,8 +19,17 @@ class Probe:
         self.transactions: list[list[tuple[int, int]]] = []
         self.most = 0
         self.stopped: set[Any] = set()
+        self.ahead = False
+
+    async def begin(self) -> None:
+        assert not self.ahead, "a transaction was begun that nobody used or let go"
+        self.ahead = True
+
+    async def let_go(self) -> None:
+        self.ahead = False
 
     async def process(self, records: Sequence[Any]) -> bool:
+        self.ahead = False
         partitions = {r.partition for r in records}
         assert not any(partitions & other for other in self.running), (
             "a partition is in two at once"
@@ -51,7 +60,7 @@ class Stream:
             yield SimpleNamespace(message=message, value=records, ack=lambda: None)
 
 
-async def run(batches: Sequence[tuple[int, int, int]]) -> Probe:
+async def run(batches: Sequence[tuple[int, int, int]], *, patient: bool = False) -> Probe:
     probe = Probe()
     tasks: list[asyncio.Task[None]] = []
     app = SimpleNamespace(
@@ -59,7 +68,9 @@ async def run(batches: Sequence[tuple[int, int, int]]) -> Probe:
         _runner=lambda: probe,
         add_future=lambda coroutine: tasks.append(asyncio.create_task(coroutine)),
     )
-    await Lanes(app).agent(Stream(batches))  # type: ignore[arg-type]
+    lanes = Lanes(app)  # type: ignore[arg-type]
+    lanes.patient = frozenset({"t"} if patient else ())
+    await lanes.agent(Stream(batches))
     wanted = sum(count for _, _, count in batches)
     async with asyncio.timeout(5):
         while sum(map(len, probe.transactions)) < wanted:  # noqa: ASYNC110 - it polls a plain list
@@ -89,3 +100,15 @@ async def test_order_in_a_partition_holds_and_nothing_is_left_out() -> None:
         assert seen == list(range(3000))
     assert all(len(tx) < ROWS_MAX + 300 for tx in probe.transactions)
     assert MUCH_ROWS < ROWS_MAX
+
+
+async def test_the_patient_wait_for_company_but_not_for_ever() -> None:
+    began = asyncio.get_running_loop().time()
+    probe = await run([(p, 0, 5) for p in range(6)], patient=True)
+    assert asyncio.get_running_loop().time() - began >= PATIENCE_SECONDS
+    assert len(probe.transactions) == 1
+    assert sorted(probe.transactions[0]) == [(p, o) for p in range(6) for o in range(5)]
+
+
+async def test_many_of_the_patient_wait_for_nobody() -> None:
+    assert (await run([(p, 0, ROWS_MAX) for p in range(6)], patient=True)).most == 2
