@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 import faust
 
-from services.points.handlers import Handlers, Purchase
+from services.points.handlers.purchases import Purchase
 from services.points.intake import IGNORED
 from services.points.ledger import Account, EntryRow, UncreditedRow
 from shared import clock
@@ -54,9 +54,9 @@ class Agent:
 
     def __init__(self, connection: Connection, program: Path) -> None:
         self._connection = connection
-        self._handlers = Handlers(load_program(program))
+        self._handlers = Purchases(load_program(program))
         route = Route(
-            purchases.TOPIC, purchases.COMPLETED, PurchaseCompleted, self._handlers.purchases
+            purchases.TOPIC, purchases.COMPLETED, PurchaseCompleted, self._handlers.handle
         )
         self._decode = Decoder(purchases.TOPIC, [route], frozenset(IGNORED))
 

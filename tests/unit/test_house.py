@@ -30,8 +30,10 @@ def tracked() -> list[Path]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_the_same_rooms(service: str) -> None:
+    # A room with much in it is a folder.
     found = {p.name for p in (ROOT / "services" / service).iterdir() if p.name != "__pycache__"}
-    assert found == ROOMS
+    folders = {f"{name}.py" for name in ("handlers", "ledger", "views", "jobs") if name in found}
+    assert {name for name in found if f"{name}.py" not in folders} | folders == ROOMS
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -1,13 +1,10 @@
-"""One function per kind of event: load, let the domain decide, append. Nothing is decided here."""
+"""Purchases: an entry and an event each, once per order, whatever the event's id."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
-
-import asyncpg
 
 from services.points import ledger
 from services.points.domain import bonus, earning, lots, packing, validation
@@ -16,11 +13,11 @@ from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import Assessment
 from services.points.domain.exact import exactly
 from services.points.domain.wording import multiplier_text
+from services.points.handlers.settling import settle
 from services.points.ledger import Account, EntryRow, Known, UncreditedRow
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, PointsEarned, TierRef
+from shared.contracts.points import PointsEarned, TierRef
 from shared.contracts.purchases import PurchaseCompleted
-from shared.contracts.tiers import TierChanged
 from shared.errors import Poison
 from shared.events.model import Event, Work
 from shared.ids import derive, digest_uuid
@@ -48,14 +45,14 @@ class Purchase(NamedTuple):
         return None if data.is_test else data.customer_id
 
 
-class Handlers:
-    """The handlers, bound to the program in force."""
+class Purchases:
+    """The handler of completed purchases, bound to the program in force."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self._levels: Sequence[Level] = program.tiers.levels if program.tiers else ()
 
-    async def purchases(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
+    async def handle(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
         """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
         candidates = self._valued(work, events)
         accounts, known = await ledger.lock_and_know(
@@ -74,6 +71,7 @@ class Handlers:
                 entries.append(self._credit(work, purchase, accounts[purchase.customer]))
         await ledger.append(work.conn, entries, accounts.values())
         await ledger.add_uncredited(work.conn, uncredited)
+        await settle(work, self._program, [a for a in accounts.values() if a.flags])
 
     @exactly
     def _valued(self, work: Work, events: Iterable[Event[PurchaseCompleted]]) -> list[Purchase]:
@@ -143,8 +141,8 @@ class Handlers:
             customer_id=account.customer_id,
             entry_id=str(row.entry_id),
             lot_id=str(row.lot_id),
-            shop=row.shop,
-            order_id=row.order_id,
+            shop=row.shop or "",
+            order_id=row.order_id or "",
             points=row.points,
             base=row.base,
             bonus=row.bonus,
@@ -179,91 +177,6 @@ class Handlers:
             ).decode(),
         )
 
-    async def tier_changes(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
-        """Take over the customers' ways through the tiers, and correct the bonus of what was credited before."""
-        newest: dict[str, Event[TierChanged]] = {}
-        for event in events:
-            held = newest.get(event.data.customer_id)
-            if held is None or event.data.revision > held.data.revision:
-                newest[event.data.customer_id] = event
-        accounts = await ledger.lock_accounts(work.conn, newest.keys())
-        changed: dict[int, tuple[Account, Event[TierChanged]]] = {}
-        for event in events:
-            account = accounts[event.data.customer_id]
-            told = event.data
-            known = told.revision == account.revision and list(account.timeline) == told.timeline
-            if known or told.revision < account.revision:
-                work.duplicate(event, f"revision {account.revision} is known")
-            elif event is newest[told.customer_id]:
-                changed[account.id] = (account, event)
-        for account, event in changed.values():
-            account.revision, account.timeline = event.data.revision, event.data.timeline
-        awards = await ledger.take_timelines(work.conn, [a for a, _ in changed.values()])
-        rows = [
-            row
-            for award in awards
-            if (row := self._correct(work, award, *changed[award["account_id"]]))
-        ]
-        await ledger.append(work.conn, rows, [account for account, _ in changed.values()])
-
-    def _correct(
-        self, work: Work, award: asyncpg.Record, account: Account, event: Event[Any]
-    ) -> EntryRow | None:
-        """The correcting entry that brings an award to its tier in force, or None if it stands right."""
-        tier = bonus.tier_in_force(account.timeline, self._levels, award["occurred_at"])
-        before = TierInForce(award["tier"], bonus.exact_multiplier(award["multiplier"]))
-        exact = Fraction(award["exact"])
-        if tier.multiplier == before.multiplier:
-            return None
-        delta = bonus.correction(
-            exact, award["total"], tier.multiplier, self._program.earning.rounding
-        )
-        if delta == 0:
-            return None
-        account.seq += 1
-        account.balance += delta
-        lot_id = award["entry_id"]
-        entry_id = digest_uuid(
-            lots.TIER_BONUS, str(lot_id), str(account.revision), str(tier.multiplier)
-        )
-        row = EntryRow(
-            entry_id=entry_id,
-            account_id=account.id,
-            seq=account.seq,
-            kind=lots.TIER_BONUS,
-            points=delta,
-            base=0,
-            bonus=delta,
-            balance_after=account.balance,
-            lot_id=lot_id,
-            occurred_at=award["occurred_at"],
-            recorded_at=work.now,
-            available_at=award["available_at"],
-            expires_at=award["expires_at"],
-            shop=award["shop"],
-            order_id=award["order_id"],
-            event_key=event.key,
-            event_id=event.id,
-            fingerprint=award["fingerprint"],
-            net_spend=award["net_spend"],
-            exact=award["exact"],
-            tier=tier.id,
-            multiplier=multiplier_text(tier.multiplier),
-            reason=lots.TIER_BONUS,
-            explanation=packing.pack_correction(
-                exact, (before, award["total"]), (tier, award["total"] + delta), self._program
-            ).decode(),
-        )
-        work.publish(
-            contract.TOPIC,
-            account.customer_id,
-            contract.ADJUSTED,
-            derive(contract.ADJUSTED, str(entry_id)),
-            work.now,
-            _adjusted(row, account),
-        )
-        return row
-
 
 def _unknown(work: Work, candidates: Sequence[Purchase], known: Sequence[Known]) -> list[Purchase]:
     """Those not seen before; the others are duplicates, or poison if they say something else than then."""
@@ -287,19 +200,3 @@ def _unknown(work: Work, candidates: Sequence[Purchase], known: Sequence[Known])
             fresh.append(purchase)
             orders[purchase.id] = events[event.key] = purchase.fingerprint
     return fresh
-
-
-def _adjusted(row: EntryRow, account: Account) -> PointsAdjusted:
-    return PointsAdjusted(
-        customer_id=account.customer_id,
-        entry_id=str(row.entry_id),
-        lot_id=str(row.lot_id),
-        order_id=row.order_id,
-        points=row.points,
-        reason=row.reason or "",
-        occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=TierRef(row.tier, row.multiplier),
-        cause=row.event_id,
-    )

@@ -9,16 +9,16 @@ WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u
          WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.customer_id = w.customer_id)
          ORDER BY customer_id
          ON CONFLICT DO NOTHING
-         RETURNING account_id, customer_id, seq, balance, revision, timeline),
+         RETURNING account_id, customer_id, seq, balance, revision, timeline, flags),
      locked AS (
-         SELECT account_id, customer_id, seq, balance, revision, timeline
+         SELECT account_id, customer_id, seq, balance, revision, timeline, flags
          FROM accounts WHERE customer_id = ANY(:customers::text[])
          ORDER BY account_id FOR UPDATE)
 SELECT *, NULL::uuid AS purchase_id, NULL::uuid AS event_key, NULL::bigint AS fingerprint FROM made
 UNION ALL
 SELECT *, NULL, NULL, NULL FROM locked
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, known.* FROM (
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, known.* FROM (
 SELECT entry_id AS purchase_id, event_key, fingerprint FROM entries WHERE entry_id = ANY(:purchases::uuid[])
 UNION
 SELECT entry_id, event_key, fingerprint FROM entries WHERE event_key = ANY(:events::uuid[]) AND kind = 'earned'
@@ -36,14 +36,14 @@ WITH moved AS (
     WHERE a.account_id = u.account_id)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
                      recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
-                     net_spend, exact, tier, multiplier, reason, explanation)
+                     net_spend, exact, tier, multiplier, reason, explanation, actor)
 SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
                      :points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[],
                      :lots::uuid[], :occurred::timestamptz[], :recorded::timestamptz[],
                      :available::timestamptz[], :expires::timestamptz[], :shops::text[], :orders::text[],
                      :event_keys::uuid[], :event_ids::text[], :fingerprints::bigint[], :net_spends::numeric[],
                      :exacts::text[], :tiers::text[], :multipliers::text[], :reasons::text[],
-                     :explanations::json[]);
+                     :explanations::json[], :actors::text[]);
 
 -- name: move_accounts!
 -- The accounts' new position and sum after their lines were appended.

@@ -1,4 +1,4 @@
-"""The write side: one small function per named statement of sql/ledger.sql, each for a whole batch."""
+"""The write side: one small function per named statement of sql/entries.sql, each for a whole batch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from shared.contracts.tiers import TierMove
 from shared.db import statements
 from shared.db.types import Connection
 
-sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
+sql = statements.load(Path(__file__).parents[1] / "sql" / "entries.sql")
 _moves = msgspec.json.Decoder(list[TierMove])
 # New accounts can be made by another transaction between our two looks; each repetition sees one more of these.
 LOOKS_MAX = 5
 FEW_ROWS = 40
+# Why an account is settled after every write: it has refunds, it has spent or owes, a campaign of it has a cap.
+FLAG_REFUNDS, FLAG_SPENT, FLAG_CAPPED = 1, 2, 4
 
 
 @dataclass(slots=True)
 class Account:
-    """A locked account; ``seq`` and ``balance`` move with every entry that the batch appends."""
+    """A locked account; ``seq`` and ``balance`` move with every entry that the batch appends.
+
+    ``flags`` says what must be settled for it whenever something was written (``FLAG_*``); mostly nothing.
+    """
 
     id: int
     customer_id: str
@@ -34,6 +39,7 @@ class Account:
     balance: int
     revision: int
     timeline: Sequence[TierMove]
+    flags: int = 0
 
 
 class EntryRow(NamedTuple):
@@ -52,8 +58,8 @@ class EntryRow(NamedTuple):
     recorded_at: datetime
     available_at: datetime
     expires_at: datetime | None
-    shop: str
-    order_id: str
+    shop: str | None
+    order_id: str | None
     event_key: UUID
     event_id: str
     fingerprint: int
@@ -63,6 +69,7 @@ class EntryRow(NamedTuple):
     multiplier: str
     reason: str | None
     explanation: str
+    actor: str | None = None
 
 
 class UncreditedRow(NamedTuple):
@@ -100,12 +107,14 @@ async def lock_and_know(
     known: list[Known] = []
     for _ in range(LOOKS_MAX):
         for row in await conn.fetch(sql.lock_and_know, wanted, purchases, events):
-            account_id, customer_id, seq, balance, revision, timeline, *seen = row
+            account_id, customer_id, seq, balance, revision, timeline, flags, *seen = row
             if account_id is None:
                 known.append(Known(*seen))
                 continue
             moves = _moves.decode(timeline) if timeline else ()
-            accounts[customer_id] = Account(account_id, customer_id, seq, balance, revision, moves)
+            accounts[customer_id] = Account(
+                account_id, customer_id, seq, balance, revision, moves, flags
+            )
         wanted = [customer for customer in wanted if customer not in accounts]
         if not wanted:
             return accounts, known

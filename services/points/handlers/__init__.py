@@ -1,0 +1,17 @@
+"""One module per kind of event or command: load, let the domain decide, append. Nothing is decided here."""
+
+from __future__ import annotations
+
+from services.points.handlers.purchases import Purchases
+from services.points.handlers.tier_changes import TierChanges
+from shared.program import Program
+
+__all__ = ["Handlers"]
+
+
+class Handlers:
+    """The handlers of events, bound to the program in force."""
+
+    def __init__(self, program: Program) -> None:
+        self.purchases = Purchases(program).handle
+        self.tier_changes = TierChanges(program).handle
