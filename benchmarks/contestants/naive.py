@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 import faust
 
-from services.points.handlers.purchases import Purchase
+from services.points.handlers.purchases import Purchase, Purchases
 from services.points.intake import IGNORED
 from services.points.ledger import Account, EntryRow, UncreditedRow
 from shared import clock

@@ -85,8 +85,6 @@ class Relay:
                 # A mistake of ours, or the libraries': what is committed still has to go out, so go on trying.
                 log.exception("relay failed and begins again")
                 await self._pause(error)
-            finally:
-                self._owner = False
 
     async def _pause(self, error: BaseException) -> None:
         """Told once, by the health: it would else be said at every try of a long outage."""
@@ -128,6 +126,8 @@ class Relay:
             finally:
                 await _close(producer)
         finally:
+            # Before any pause: who waits for the next session owns nothing.
+            self._owner = False
             conn.terminate()
 
     async def _pump(self, conn: Connection, producer: AIOKafkaProducer) -> None:
