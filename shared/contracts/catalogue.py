@@ -40,6 +40,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     purchases.COMPLETED: purchases.PurchaseCompleted,
     points.EARNED: points.PointsEarned,
     points.ADJUSTED: points.PointsAdjusted,
+    points.CLAWED_BACK: points.PointsClawedBack,
     tiers.UPGRADED: tiers.TierChanged,
     tiers.RETAINED: tiers.TierChanged,
     tiers.DOWNGRADED: tiers.TierChanged,

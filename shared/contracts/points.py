@@ -9,6 +9,7 @@ import msgspec
 TOPIC = "treue.points"
 EARNED = "treue.points.earned.v1"
 ADJUSTED = "treue.points.adjusted.v1"
+CLAWED_BACK = "treue.points.clawed_back.v1"
 
 
 class TierRef(msgspec.Struct, frozen=True, gc=False):
@@ -42,8 +43,39 @@ class PointsEarned(msgspec.Struct, frozen=True, gc=False):
     cause: str
 
 
+class Reduction(msgspec.Struct, frozen=True, gc=False):
+    """What a refund took out of what its purchase counts for; the numbers are not negative.
+
+    ``at`` is the refund's instant, ``net_spend`` in the program's currency, ``purchases`` 1 where nothing is left.
+    """
+
+    at: datetime
+    base: int
+    net_spend: str
+    purchases: int
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What a purchase counts for in full, as of the account's entry ``seq``: of two, the one with the higher.
+
+    ``base``, ``net_spend`` and ``purchases`` are what it counted for before any refund, from ``occurred_at`` on;
+    ``reductions``, by instant, what was taken out again since. It may come before the purchase's own ``earned``.
+    """
+
+    lot_id: str
+    seq: int
+    base: int
+    net_spend: str
+    purchases: int
+    occurred_at: datetime
+    reductions: list[Reduction]
+
+
 class PointsAdjusted(msgspec.Struct, frozen=True, gc=False):
-    """A correcting entry on an existing lot (``points`` is the signed change)."""
+    """A correcting entry on an existing lot (``points`` is the signed change).
+
+    ``standing`` is there where the correction changes what the purchase counts for at the tiers.
+    """
 
     customer_id: str
     entry_id: str
@@ -55,4 +87,26 @@ class PointsAdjusted(msgspec.Struct, frozen=True, gc=False):
     available_at: datetime
     expires_at: datetime | None
     tier: TierRef
+    cause: str
+    standing: Standing | None = None
+
+
+class PointsClawedBack(msgspec.Struct, frozen=True, gc=False):
+    """A refund took points, or gave them back where a late event changed what it takes (``points`` is signed).
+
+    ``base`` is the part of ``points`` that tiers qualify on, ``occurred_at`` the refund's instant, ``cause`` the
+    id of the event that told the refund. ``refund_id`` is null for a cancellation. At 0 points it only tells the
+    ``standing``.
+    """
+
+    customer_id: str
+    entry_id: str
+    lot_id: str
+    order_id: str | None
+    refund_id: str | None
+    points: int
+    base: int
+    occurred_at: datetime
+    reason: str
+    standing: Standing
     cause: str

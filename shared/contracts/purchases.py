@@ -49,3 +49,39 @@ class PurchaseCompleted(msgspec.Struct, frozen=True, gc=False):
     redemption_ids: list[str] = msgspec.field(default_factory=list)
     is_test: bool = False
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class RefundedLine(msgspec.Struct, frozen=True, gc=False):
+    """So many units of a line came back. Without ``line_id``, ``sku`` says which lines are meant."""
+
+    quantity: Decimal
+    line_id: str | None = None
+    sku: str | None = None
+
+
+class PurchaseRefunded(msgspec.Struct, frozen=True, gc=False):
+    """A shop gave money back: for ``lines``, or an ``amount`` off the whole order; with neither, for all of it.
+
+    ``amount`` is in ``currency``, that of the purchase. Without ``order_id`` the lines are looked for among the
+    customer's purchases at this shop by SKU, the newest first.
+    """
+
+    refund_id: str
+    currency: str
+    occurred_at: datetime
+    order_id: str | None = None
+    customer_id: str | None = None
+    lines: list[RefundedLine] = msgspec.field(default_factory=list)
+    amount: Decimal | None = None
+    reason: str = ""
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class PurchaseCancelled(msgspec.Struct, frozen=True, gc=False):
+    """An order was called off as a whole. Without ``occurred_at`` the CloudEvent's ``time`` says when."""
+
+    order_id: str
+    customer_id: str | None = None
+    occurred_at: datetime | None = None
+    reason: str = ""
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
