@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -61,7 +61,16 @@ class Purchases:
             [p.id for p in candidates],
             [p.event.key for p in candidates],
         )
-        fresh = _unknown(work, candidates, known)
+        await self.book(work, _unknown(work, candidates, known), accounts)
+        await settle(work, self._program, [a for a in accounts.values() if a.flags])
+
+    async def book(
+        self, work: Work, fresh: Iterable[Purchase], accounts: Mapping[str, Account]
+    ) -> None:
+        """Write what purchases earn that have not been credited before, now or when their customer became known.
+
+        ``accounts`` holds that of every customer among them, locked.
+        """
         entries: list[EntryRow] = []
         uncredited: list[UncreditedRow] = []
         for purchase in fresh:
@@ -71,7 +80,6 @@ class Purchases:
                 entries.append(self._credit(work, purchase, accounts[purchase.customer]))
         await ledger.append(work.conn, entries, accounts.values())
         await ledger.add_uncredited(work.conn, uncredited)
-        await settle(work, self._program, [a for a in accounts.values() if a.flags])
 
     @exactly
     def _valued(self, work: Work, events: Iterable[Event[PurchaseCompleted]]) -> list[Purchase]:
