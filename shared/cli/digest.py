@@ -17,6 +17,14 @@ from shared.cli.letters import connection
 from shared.db import statements
 
 SQL = Path(__file__).parent / "sql" / "digest.sql"
+# Around a statement that gives items: one fingerprint of all of them, or one a customer, in order of customers.
+_SHA256 = """encode(sha256(convert_to(coalesce(string_agg(item, E'\\n' ORDER BY item COLLATE "C"), ''),
+                                    'UTF8')), 'hex') AS sha256"""
+OF_ALL = f"SELECT count(*) AS items, {_SHA256} FROM ({{items}}) AS items"
+OF_EACH = (
+    f"SELECT customer_id AS key, count(*) AS items, {_SHA256} FROM ({{items}}) AS items"
+    ' GROUP BY customer_id ORDER BY customer_id COLLATE "C"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +59,21 @@ def digest(
 
 async def take(dsns: Mapping[str, str]) -> Digest:
     """The digest of the state in the three databases; meaningful when they are drained."""
-    sql = statements.load(SQL)
     parts: dict[str, Part] = {}
-    for name in sql.names():
-        service, _, part = name.partition("_")
+    for service, part, items in of_items():
         async with connection(service, dsns[service]) as conn:
-            row = await conn.fetchrow(getattr(sql, name), timeout=600)
+            row = await conn.fetchrow(OF_ALL.format(items=items), timeout=600)
         if row is not None:
             parts[part] = Part(row["items"], row["sha256"])
     whole = "\n".join(f"{name} {part.sha256}" for name, part in parts.items())
     return Digest(hashlib.sha256(whole.encode()).hexdigest(), parts)
+
+
+def of_items() -> list[tuple[str, str, str]]:
+    """Service, part, and the statement that gives its items, of everything that a digest is made of."""
+    sql = statements.load(SQL)
+    found = []
+    for name in sql.names():
+        service, _, part = name.partition("_")
+        found.append((service, part, getattr(sql, name).rstrip().rstrip(";")))
+    return found
