@@ -26,11 +26,6 @@ def files(*folders: Path) -> list[Path]:
     return sorted((f for folder in folders for f in folder.glob("*.sql")), key=lambda f: f.name)
 
 
-def newest(*folders: Path) -> str:
-    """Name of the last migration: what a database must have for this version of the code."""
-    return files(*folders)[-1].name
-
-
 async def apply(dsn: str, folder: Path) -> list[str]:
     """Bring the database at ``dsn`` up to date; returns the names of what was applied now.
 
@@ -75,8 +70,8 @@ async def _apply_one(connection: Connection, file: Path, applied: str | None) ->
     return True
 
 
-async def is_current(pool: Pool, folder: Path) -> bool:
-    """Whether the database has the newest migration of this code."""
-    name = newest(COMMON, folder)
-    query = "SELECT true FROM schema_migrations WHERE name = $1"
-    return bool(await ask(pool, query, name, within=LOOK_SECONDS_MAX))
+async def missing(pool: Pool, folder: Path) -> list[str]:
+    """The migrations that this code needs and the database has not had, by number."""
+    rows = await ask(pool, "SELECT name FROM schema_migrations", within=LOOK_SECONDS_MAX)
+    applied = {row["name"] for row in rows}
+    return [file.name for file in files(COMMON, folder) if file.name not in applied]

@@ -22,9 +22,9 @@ from aiohttp import web
 from faust.exceptions import ConsumerNotStarted
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from shared import probe
+from shared import clock, probe
+from shared.db import idempotency, statements
 from shared.db import pool as database
-from shared.db import statements
 from shared.db.pool import TRANSIENT
 from shared.db.types import Pool
 from shared.events.app import App
@@ -43,6 +43,7 @@ WATCH_SECONDS = 1.0
 PROBE_SECONDS_MAX = 2.0
 START_POLL_SECONDS = 0.1
 JOB_RETRY_SECONDS = 5.0
+FORGET_EVERY_SECONDS = 3600.0
 # What it does not finish in this time the next owner publishes.
 RELAY_END_SECONDS_MAX = 1.5
 # The supervisor kills after 5 s, compose after 10.
@@ -51,6 +52,11 @@ SWITCH_SECONDS = 0.001
 GC_THRESHOLDS = (500_000, 20, 20)
 
 Job = Callable[[Pool, Callable[[], None]], Awaitable[None]]
+
+
+async def _forget(pool: Pool, _: Callable[[], None]) -> None:
+    """The job that every service has: answers to HTTP writes are kept for two days only."""
+    await idempotency.forget(pool, clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,8 @@ class Worker:
         self._relay = relay
         self._tasks = [self._start(relay.run()), self._start(self._watch())]
         if spec.job is not None:
-            self._tasks.append(self._start(self._time(spec.job, relay)))
+            self._tasks.append(self._start(self._time(spec.job, spec.job_seconds, relay)))
+        self._tasks.append(self._start(self._time(_forget, FORGET_EVERY_SECONDS, relay)))
         # Faust gives up when it finds no broker at its start: we wait for one instead, red meanwhile.
         while not self.health.is_up("kafka") and not self.app.should_stop:  # noqa: ASYNC110
             await asyncio.sleep(START_POLL_SECONDS)
@@ -216,19 +223,19 @@ class Worker:
         for topic, records in behind.items():
             self.metrics.lag.labels(topic).set(records)
 
-    async def _time(self, job: Job, relay: Relay) -> None:
+    async def _time(self, job: Job, every_seconds: float, relay: Relay) -> None:
         """What time alone does; a failed run is repeated, for the job is resumable."""
         while True:
             try:
                 if self._pool is not None:
                     await job(self._pool, relay.wake)
-                await asyncio.sleep(self.spec.job_seconds)
+                await asyncio.sleep(every_seconds)
             except TRANSIENT as error:
                 log.warning("job waits for the database", error=told(error))
                 await asyncio.sleep(JOB_RETRY_SECONDS)
             except Exception:
                 log.exception("job failed")
-                await asyncio.sleep(self.spec.job_seconds)
+                await asyncio.sleep(every_seconds)
 
     async def _serve(self) -> None:
         site = web.Application()

@@ -1,7 +1,7 @@
 """The app factory: every service's API gets the same health, metrics, docs, keys and problems.
 
 What routes find in ``request.app.state``: ``pool`` (asyncpg, put there by the service's lifespan),
-``keys`` (KeyRing), ``metrics`` (Metrics), and whatever else ``state`` names, e.g. ``program``.
+``keys`` (KeyRing), ``metrics`` (Metrics), ``service``, and whatever else ``state`` names, e.g. ``program``.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.keys, app.state.metrics, app.state.pool = keys, metrics, None
+    app.state.service = service
     _watch_pool(app, metrics)
     for name, value in (state or {}).items():
         setattr(app.state, name, value)

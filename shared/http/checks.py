@@ -27,18 +27,17 @@ def database(pool: Callable[[], Pool]) -> Check:
 
 
 def schema(pool: Callable[[], Pool], folder: Path) -> Check:
-    """The database has the newest migration of this version of the code."""
+    """The database has every migration of this version of the code."""
 
     async def check() -> None:
         try:
-            current = await migrate.is_current(pool(), folder)
+            missing = await migrate.missing(pool(), folder)
         except OSError as error:
             raise NotReady("unknown while PostgreSQL is away") from error
         except asyncpg.UndefinedTableError as error:
             raise NotReady("the database has not been migrated") from error
-        if not current:
-            newest = migrate.newest(migrate.COMMON, folder)
-            raise NotReady(f"the migration {newest} has not been applied")
+        if missing:
+            raise NotReady(f"not applied yet: {', '.join(missing)}")
 
     return check
 

@@ -22,7 +22,9 @@ from starlette.requests import Request
 from shared.errors import UsageError
 from shared.http.problems import Problem
 
-Scope = Literal["points:read", "points:write", "tiers:read", "rewards:read", "*"]
+Scope = Literal[
+    "points:read", "points:write", "tiers:read", "tiers:write", "rewards:read", "rewards:write", "*"
+]
 RELOAD_SECONDS = 1.0
 KEY_CHARS_MAX = 500
 
@@ -142,6 +144,7 @@ class Require(SecurityBase):
                 },
                 extra={"scope": self.scope},
             )
+        request.state.key = key
         return key  # type: ignore[no-any-return] # app.state is untyped
 
 

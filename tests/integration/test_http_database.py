@@ -101,7 +101,14 @@ async def test_checks_tell_a_migrated_database_from_another(
     await connections.execute("DROP TABLE schema_migrations")
     with pytest.raises(NotReady, match="not been migrated"):
         await checks.schema(lambda: connections, folder)()
-    assert migrate.newest(migrate.COMMON, tmp_path) == "9999_later.sql"
+
+
+async def test_a_common_migration_is_not_hidden_by_a_later_one_of_the_service(
+    connections: asyncpg.Pool[asyncpg.Record],
+) -> None:
+    folder = ROOT / "services" / "points" / "migrations"
+    await connections.execute("DELETE FROM schema_migrations WHERE name = '0001_idempotency.sql'")
+    assert await migrate.missing(connections, folder) == ["0001_idempotency.sql"]
 
 
 async def test_a_real_broker_is_ready(kafka: str) -> None:
