@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -22,10 +23,7 @@ from tests.fixtures.http_probe import client_of
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("points", "tiers", "rewards")
-FILLED = {
-    "customer_id": "17850",
-    "entry_id": "6c1f6a0e-6d7b-5a55-9a3b-7d0a5f1d2c11",
-}
+SOME_ID = "6c1f6a0e-6d7b-5a55-9a3b-7d0a5f1d2c11"
 OWN, FOREIGN = {"Authorization": "Bearer own"}, {"Authorization": "Bearer foreign"}
 # Nobody listens on port 1: the servers are away.
 AWAY = {"DATABASE": "postgresql://treue@127.0.0.1:1/treue", "KAFKA": "127.0.0.1:1"}
@@ -37,17 +35,42 @@ class Case:
     app: FastAPI
     client: httpx2.AsyncClient
 
-    def operations(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Every operation with its path filled in."""
         for path, methods in self.app.openapi()["paths"].items():
+            names = re.findall(r"{(\w+)", path)
+            filled = path.format(
+                **{name: "17850" if name == "customer_id" else SOME_ID for name in names}
+            )
             for method, operation in methods.items():
-                assert method == "get", "a new method needs its own tests here"
-                yield path.format(**FILLED), operation
+                assert method in {"get", "post"}, "a new method needs its own tests here"
+                yield method, filled, operation
+
+    def reads(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The operations that are plain questions."""
+        return ((path, about) for method, path, about in self.operations() if method == "get")
+
+    def writes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The operations that change something, each with the example of its body."""
+        for _, path, about in self.operations():
+            if any(
+                parameter["name"] == "idempotency-key" for parameter in about.get("parameters", ())
+            ):
+                yield path, self.example(about)
+
+    def example(self, about: dict[str, Any]) -> dict[str, Any]:
+        """The body that the document shows for an operation; empty where it takes none."""
+        if "requestBody" not in about:
+            return {}
+        shown = about["requestBody"]["content"]["application/json"]["schema"]
+        name = next(iter(re.findall(r"schemas/(\w+)", json.dumps(shown))))
+        example: dict[str, Any] = self.app.openapi()["components"]["schemas"][name]["examples"][0]
+        return example
 
     def lists(self) -> list[str]:
         return [
             path
-            for path, operation in self.operations()
+            for path, operation in self.reads()
             if any(parameter["name"] == "limit" for parameter in operation.get("parameters", ()))
         ]
 
@@ -60,7 +83,7 @@ async def case(
     others = [f"{name}:read" for name in SERVICES if name != service]
     keys = [
         {"id": name, "hash": sha256(name.encode()).hexdigest(), "scopes": scopes}
-        for name, scopes in (("own", [f"{service}:read"]), ("foreign", others))
+        for name, scopes in (("own", [f"{service}:read", f"{service}:write"]), ("foreign", others))
     ]
     (tmp_path / "keys.json").write_text(json.dumps({"keys": keys}))
     (tmp_path / "secret").write_text(secrets.token_hex(32))
@@ -106,17 +129,22 @@ async def test_every_route_demands_a_scope_of_its_service(case: Case) -> None:
 
 
 async def test_every_route_refuses_no_key_and_a_foreign_key(case: Case) -> None:
-    for path, operation in case.operations():
-        answer = await case.client.get(path)
+    for method, path, operation in case.operations():
+        body = None if method == "get" else case.example(operation)
+        answer = await case.client.request(method, path, json=body)
         problem(answer, 401, "unauthorized")
         assert answer.headers["www-authenticate"]
-        body = problem(await case.client.get(path, headers=FOREIGN), 403, "missing-scope")
-        assert [body["scope"]] == operation["x-scopes"]
+        refused = await case.client.request(method, path, headers=FOREIGN, json=body)
+        told = problem(refused, 403, "missing-scope")
+        assert [told["scope"]] == operation["x-scopes"]
 
 
 async def test_every_route_tells_when_the_database_is_away(case: Case) -> None:
     unavailable = 0
-    for path, _ in case.operations():
+    for path, body in case.writes():
+        answer = await case.client.post(path, headers={**OWN, "Idempotency-Key": "k"}, json=body)
+        problem(answer, 503, "database-unavailable")
+    for path, _ in case.reads():
         answer = await case.client.get(path, headers=OWN)
         if answer.status_code != 200:
             problem(answer, 503, "database-unavailable")
@@ -125,19 +153,34 @@ async def test_every_route_tells_when_the_database_is_away(case: Case) -> None:
     assert unavailable
 
 
+async def test_every_write_needs_an_idempotency_key(case: Case) -> None:
+    for path, body in case.writes():
+        answer = await case.client.post(path, headers=OWN, json=body)
+        problem(answer, 400, "idempotency-key-missing")
+
+
+async def test_every_write_refuses_fields_it_does_not_know(case: Case) -> None:
+    headers = {**OWN, "Idempotency-Key": "k"}
+    for path, body in case.writes():
+        if body:
+            answer = await case.client.post(path, headers=headers, json={**body, "unheard_of": 1})
+            problem(answer, 422, "validation-failed")
+
+
 async def test_every_route_takes_head_and_tells_its_methods(case: Case) -> None:
-    for path, _ in case.operations():
+    for path, _ in case.reads():
         got = await case.client.get(path, headers=OWN)
         head = await case.client.head(path, headers=OWN)
         assert (head.status_code, head.content) == (got.status_code, b"")
         told = await case.client.options(path)
-        assert (told.status_code, told.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+        assert told.status_code == 204
+        assert told.headers["allow"] in {"GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS, POST"}
         problem(await case.client.delete(path, headers=OWN), 405, "method-not-allowed")
 
 
 @pytest.mark.parametrize("customer", ["x" * 201, "x" * 10_000, "a%00b", "%00"])
 async def test_an_impossible_customer_is_refused_not_looked_up(case: Case, customer: str) -> None:
-    paths = [path for path, _ in case.operations() if "/17850/" in path]
+    paths = [path for path, _ in case.reads() if "/17850/" in path]
     assert paths
     for path in paths:
         answer = await case.client.get(path.replace("17850", customer), headers=OWN)
@@ -161,7 +204,7 @@ async def test_every_list_refuses_a_foreign_cursor(case: Case, cursor: str) -> N
 
 @pytest.mark.parametrize("at", ["2011-12-09", "2011-12-09T12:50:00", "now", "1323435000"])
 async def test_every_instant_needs_a_zone(case: Case, at: str) -> None:
-    for path, operation in case.operations():
+    for path, operation in case.reads():
         if any(parameter["name"] == "at" for parameter in operation.get("parameters", ())):
             answer = await case.client.get(f"{path}?at={at}", headers=OWN)
             problem(answer, 422, "validation-failed")
@@ -180,11 +223,13 @@ async def test_alive_but_not_ready_while_the_servers_are_away(case: Case) -> Non
 
 
 async def test_metrics_count_by_route_and_name_no_customer(case: Case) -> None:
-    for path, _ in case.operations():
-        await case.client.get(path, headers=OWN)
+    for method, path, _ in case.operations():
+        await case.client.request(method, path, headers=OWN)
     shown = (await case.client.get("/metrics")).text
-    for path in case.app.openapi()["paths"]:
-        assert f'treue_http_requests_total{{method="GET",route="{path}"' in shown
+    for path, methods in case.app.openapi()["paths"].items():
+        for method in methods:
+            told = f'treue_http_requests_total{{method="{method.upper()}",route="{path}"'
+            assert told in shown
     assert f'service="{case.service}"' in shown
     assert "17850" not in shown
 
@@ -197,7 +242,8 @@ async def test_the_document_has_examples_and_every_problem(case: Case) -> None:
             assert operation["summary"], path
             assert operation["description"], path
             assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
-            shown = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            success = min(operation["responses"])
+            shown = operation["responses"][success]["content"]["application/json"]["schema"]
             schema = schemas[shown["$ref"].rpartition("/")[2]]
             if "data" in schema["properties"] and "examples" not in schema:
                 item = schema["properties"]["data"]["items"]["$ref"]
