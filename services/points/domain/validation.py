@@ -30,7 +30,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 def shop_of(source: str, program: Program) -> str:
     """Name the shop behind a CloudEvents source: ``/shops/online-retail`` is ``online-retail``."""
     shop = source.removeprefix(SHOP_PREFIX)
-    _check_id(shop, "source")
+    check_id(shop, "source")
     if program.shops is not None and shop not in program.shops:
         allowed = ", ".join(program.shops)
         raise Poison("source", f"{shop!r} is no shop of program {program.id} (allowed: {allowed})")
@@ -42,10 +42,10 @@ def check(
     purchase: PurchaseCompleted, program: Program, now: datetime, columns: Columns | None = None
 ) -> None:
     """Raise ``Poison`` with the field's path for the first thing that no retry could ever mend."""
-    _check_id(purchase.order_id, "data.order_id")
+    check_id(purchase.order_id, "data.order_id")
     if purchase.customer_id is not None:
-        _check_id(purchase.customer_id, "data.customer_id")
-    _check_instant(purchase.occurred_at, now)
+        check_id(purchase.customer_id, "data.customer_id")
+    check_instant(purchase.occurred_at, now)
     _check_money(purchase, program)
     lines = purchase.lines
     if not lines:
@@ -57,7 +57,8 @@ def check(
         _check_lines(lines)
 
 
-def _check_instant(occurred_at: datetime, now: datetime) -> None:
+def check_instant(occurred_at: datetime, now: datetime) -> None:
+    """Refuse an instant that no clock can have shown yet, or that names no zone."""
     field = "data.occurred_at"
     if occurred_at.tzinfo is None:
         raise Poison(field, "has no time zone: write it as 2010-12-01T08:26:00Z")
@@ -70,7 +71,7 @@ def _check_instant(occurred_at: datetime, now: datetime) -> None:
 def _check_money(purchase: PurchaseCompleted, program: Program) -> None:
     rate = purchase.exchange_rate
     if rate is not None:
-        _check_number(rate, "data.exchange_rate", negative=False)
+        check_number(rate, "data.exchange_rate", negative=False)
         if not rate:
             raise Poison("data.exchange_rate", "is zero: it must be above 0")
     if purchase.currency != program.currency:
@@ -78,15 +79,15 @@ def _check_money(purchase: PurchaseCompleted, program: Program) -> None:
     elif rate is not None and rate != 1:
         raise Poison("data.exchange_rate", f"is {rate} from {program.currency} into itself, not 1")
     if purchase.order_discount:
-        _check_number(purchase.order_discount, "data.order_discount", negative=False)
+        check_number(purchase.order_discount, "data.order_discount", negative=False)
         digits = currency_digits(purchase.currency)
         if _decimals(purchase.order_discount) > digits:
             reason = f"{purchase.order_discount} has more decimals than {purchase.currency} has"
             raise Poison("data.order_discount", f"{reason} ({digits})")
     if purchase.shipping:
-        _check_number(purchase.shipping, "data.shipping", negative=False)
+        check_number(purchase.shipping, "data.shipping", negative=False)
     if purchase.total is not None:
-        _check_number(purchase.total, "data.total", negative=True)
+        check_number(purchase.total, "data.total", negative=True)
 
 
 def _check_foreign(purchase: PurchaseCompleted, program: Program) -> None:
@@ -134,28 +135,30 @@ def _check_lines(lines: list[Line]) -> None:
     seen: dict[str, int] = {}
     for index, line in enumerate(lines):
         path = f"data.lines[{index}]"
-        _check_id(line.line_id, f"{path}.line_id")
+        check_id(line.line_id, f"{path}.line_id")
         if line.line_id in seen:
             reason = f"{line.line_id!r} is already the id of data.lines[{seen[line.line_id]}]"
             raise Poison(f"{path}.line_id", reason)
         seen[line.line_id] = index
-        _check_text(line.sku, f"{path}.sku")
+        check_text(line.sku, f"{path}.sku")
         for field, text in (("name", line.name), ("category", line.category)):
             if "\0" in text:
                 raise Poison(f"{path}.{field}", "contains a NUL character")
-        _check_number(line.quantity, f"{path}.quantity", negative=False)
-        _check_number(line.unit_price, f"{path}.unit_price", negative=True)
-        _check_number(line.discount, f"{path}.discount", negative=False)
-        _check_number(line.tax, f"{path}.tax", negative=False)
+        check_number(line.quantity, f"{path}.quantity", negative=False)
+        check_number(line.unit_price, f"{path}.unit_price", negative=True)
+        check_number(line.discount, f"{path}.discount", negative=False)
+        check_number(line.tax, f"{path}.tax", negative=False)
 
 
-def _check_id(text: str, field: str) -> None:
+def check_id(text: str, field: str) -> None:
+    """Refuse an id that is empty, or no short printable text."""
     if not text:
         raise Poison(field, "is empty")
-    _check_text(text, field)
+    check_text(text, field)
 
 
-def _check_text(text: str, field: str) -> None:
+def check_text(text: str, field: str) -> None:
+    """Refuse a text that is too long, or holds control characters."""
     if len(text) > ID_CHARS_MAX:
         raise Poison(field, f"has {len(text)} characters, more than {ID_CHARS_MAX}")
     # What Python calls printable holds no control character; the rest, such as a no-break space, is looked at.
@@ -163,7 +166,8 @@ def _check_text(text: str, field: str) -> None:
         raise Poison(field, f"contains the control character U+{ord(found[0]):04X}")
 
 
-def _check_number(value: Decimal, field: str, *, negative: bool) -> None:
+def check_number(value: Decimal, field: str, *, negative: bool) -> None:
+    """Refuse what no till prints: infinite, out of range, finer than 9 decimals, negative unless it may be."""
     if not value.is_finite():
         raise Poison(field, f"{value} is not a number")
     if not -NUMBER_MAX < value < NUMBER_MAX:
