@@ -53,7 +53,28 @@ DATES = Invariant(
     "dates-in-order",
     "points become available when or after they are earned, and before they expire",
     "SELECT entry_id, occurred_at, available_at, expires_at FROM entries"
-    " WHERE available_at < occurred_at OR expires_at <= available_at",
+    " WHERE (available_at < occurred_at AND kind IN ('earned', 'tier_bonus', 'campaign', 'activity'))"
+    " OR expires_at <= available_at",
+)
+LOSSES = Invariant(
+    "expired-is-what-was-left",
+    "what is written as expired of a lot is what was left in it and not held, unless it is still to be told",
+    """
+    WITH held AS (
+        SELECT u.lot_id, sum(u.points) AS points
+        FROM holds h, unnest(h.lots, h.parts) AS u(lot_id, points)
+        WHERE h.held_at < h.ended_at AND h.ended_at > now() GROUP BY u.lot_id),
+    lots AS (
+        SELECT account_id, lot_id, min(expires_at) AS expires_at,
+               coalesce(sum(points) FILTER (WHERE kind <> 'expired'), 0) AS remainder,
+               coalesce(-sum(points) FILTER (WHERE kind = 'expired'), 0) AS expired
+        FROM entries GROUP BY account_id, lot_id)
+    SELECT a.customer_id, l.lot_id, l.expires_at, l.remainder, l.expired, h.points AS held
+    FROM lots l JOIN accounts a USING (account_id) LEFT JOIN held h USING (lot_id)
+    WHERE coalesce(a.due_at, 'infinity') > now() + interval '2 minutes'
+      AND l.expired <> CASE WHEN l.expires_at <= now() THEN greatest(0, l.remainder - coalesce(h.points, 0))
+                            ELSE 0 END
+    """,
 )
 ONCE = Invariant(
     "credited-once",
@@ -87,7 +108,8 @@ def of(program: Program) -> Sequence[Invariant]:
             """
             SELECT a.customer_id, a.timeline, e.lot_id, t.points, e.exact, e.occurred_at
             FROM entries e JOIN accounts a USING (account_id)
-            JOIN (SELECT lot_id, sum(points)::bigint AS points FROM entries GROUP BY lot_id) t USING (lot_id)
+            JOIN (SELECT lot_id, sum(points)::bigint AS points FROM entries
+                  WHERE kind IN ('earned', 'tier_bonus') GROUP BY lot_id) t USING (lot_id)
             WHERE e.kind = 'earned'
             """
         )
@@ -111,4 +133,4 @@ def of(program: Program) -> Sequence[Invariant]:
         "every lot is the exact value of its purchase times the tier in force before it, rounded once",
         tier_bonus,
     )
-    return (BALANCES, RUNNING, LOTS, DATES, ONCE, COUNTED, recomputed)
+    return (BALANCES, RUNNING, LOTS, DATES, LOSSES, ONCE, COUNTED, recomputed)

@@ -9,7 +9,7 @@ from shared.events.model import Route
 from shared.program import Program
 
 # Corrections of the tier bonus are none of our business: tiers qualify on base points, which they never change.
-IGNORED = (points.ADJUSTED,)
+IGNORED = (points.ADJUSTED, points.UNLOCKED, points.EXPIRED, *points.SPENDING)
 PATIENT = ()
 
 

@@ -41,6 +41,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     points.EARNED: points.PointsEarned,
     points.ADJUSTED: points.PointsAdjusted,
     points.CLAWED_BACK: points.PointsClawedBack,
+    points.UNLOCKED: points.PointsUnlocked,
+    points.EXPIRED: points.PointsExpired,
     tiers.UPGRADED: tiers.TierChanged,
     tiers.RETAINED: tiers.TierChanged,
     tiers.DOWNGRADED: tiers.TierChanged,

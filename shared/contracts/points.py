@@ -10,6 +10,8 @@ TOPIC = "treue.points"
 EARNED = "treue.points.earned.v1"
 ADJUSTED = "treue.points.adjusted.v1"
 CLAWED_BACK = "treue.points.clawed_back.v1"
+UNLOCKED = "treue.points.unlocked.v1"
+EXPIRED = "treue.points.expired.v1"
 
 
 class TierRef(msgspec.Struct, frozen=True, gc=False):
@@ -110,3 +112,33 @@ class PointsClawedBack(msgspec.Struct, frozen=True, gc=False):
     reason: str
     standing: Standing
     cause: str
+
+
+class PointsUnlocked(msgspec.Struct, frozen=True, gc=False):
+    """A lot's points can be spent from ``available_at`` on; told some time after it, and true without it.
+
+    ``points`` is what was in the lot at that instant, as far as was known when it was told.
+    """
+
+    customer_id: str
+    entry_id: str
+    lot_id: str
+    order_id: str | None
+    points: int
+    available_at: datetime
+    expires_at: datetime | None
+
+
+class PointsExpired(msgspec.Struct, frozen=True, gc=False):
+    """What was left in a lot is lost: since ``occurred_at``, whether or not this had been told.
+
+    ``points`` is the signed change of the ledger: below 0, or above where a late event shows that fewer were lost.
+    """
+
+    customer_id: str
+    entry_id: str
+    lot_id: str
+    order_id: str | None
+    points: int
+    occurred_at: datetime
+    expires_at: datetime

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from services.points.domain.expiry import TOLD_KINDS
 from services.points.domain.rules import rules_of
 from shared import clock
 from shared.program.model import Program
@@ -100,7 +101,7 @@ def spend_order(found: Iterable[Lot]) -> list[Lot]:
 
 def balance(entries: Iterable[Entry], at: datetime) -> Balance:
     """Add up what counts at an instant; what had not happened by then is left out."""
-    known = [entry for entry in entries if entry.occurred_at <= at]
+    known = [e for e in entries if e.occurred_at <= at and e.kind not in TOLD_KINDS]
     found = lots(known)
     spendable = [lot for lot in found if lot.counts(at)]
     return Balance(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,8 @@ _moves = msgspec.json.Decoder(list[TierMove])
 # New accounts can be made by another transaction between our two looks; each repetition sees one more of these.
 LOOKS_MAX = 5
 FEW_ROWS = 40
+# While old purchases are loaded, what becomes of a lot is still open: time tells of its account this much later.
+QUIET = timedelta(seconds=30)
 # Why an account is settled after every write: it has refunds, it has spent or owes, a campaign of it has a cap.
 FLAG_REFUNDS, FLAG_SPENT, FLAG_CAPPED = 1, 2, 4
 
@@ -135,12 +137,26 @@ async def append(conn: Connection, rows: Sequence[EntryRow], accounts: Collectio
     """
     if not rows:
         return
-    moved = list(zip(*((a.id, a.seq, a.balance) for a in accounts), strict=True))
+    due = _dues(rows)
+    moved = list(zip(*((a.id, a.seq, a.balance, due.get(a.id)) for a in accounts), strict=True))
     if len(rows) <= FEW_ROWS:
         await conn.execute(sql.append_entries, *moved, *zip(*rows, strict=True))
         return
     await conn.copy_records_to_table("entries", records=rows, columns=EntryRow._fields)
     await conn.execute(sql.move_accounts, *moved)
+
+
+def _dues(rows: Sequence[EntryRow]) -> Mapping[int, datetime]:
+    """When time first does something to what is appended, by account: to be told no sooner than all is quiet."""
+    found: dict[int, datetime] = {}
+    for row in rows:
+        due = row.available_at if row.available_at > row.occurred_at else row.expires_at
+        if due is not None:
+            known = found.get(row.account_id)
+            if known is None or due < known:
+                found[row.account_id] = due
+    quiet = rows[0].recorded_at + QUIET
+    return {account: max(due, quiet) for account, due in found.items()}
 
 
 async def add_uncredited(conn: Connection, rows: Sequence[UncreditedRow]) -> None:

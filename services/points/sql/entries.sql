@@ -30,9 +30,9 @@ SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY
 -- name: append_entries!
 -- A few lines and their accounts' new position and sum in one statement.
 WITH moved AS (
-    UPDATE accounts a SET seq = u.seq, balance = u.balance
-    FROM unnest(:moved_ids::bigint[], :moved_seqs::bigint[], :moved_balances::bigint[])
-        AS u(account_id, seq, balance)
+    UPDATE accounts a SET seq = u.seq, balance = u.balance, due_at = least(a.due_at, u.due_at)
+    FROM unnest(:moved_ids::bigint[], :moved_seqs::bigint[], :moved_balances::bigint[], :dues::timestamptz[])
+        AS u(account_id, seq, balance, due_at)
     WHERE a.account_id = u.account_id)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
                      recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
@@ -47,8 +47,9 @@ SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[]
 
 -- name: move_accounts!
 -- The accounts' new position and sum after their lines were appended.
-UPDATE accounts a SET seq = u.seq, balance = u.balance
-FROM unnest(:account_ids::bigint[], :seqs::bigint[], :balances::bigint[]) AS u(account_id, seq, balance)
+UPDATE accounts a SET seq = u.seq, balance = u.balance, due_at = least(a.due_at, u.due_at)
+FROM unnest(:account_ids::bigint[], :seqs::bigint[], :balances::bigint[], :dues::timestamptz[])
+    AS u(account_id, seq, balance, due_at)
 WHERE a.account_id = u.account_id;
 
 -- name: take_timelines

@@ -11,6 +11,8 @@ WITH lots AS (
            sum(e.points) AS earned
     FROM accounts a JOIN entries e USING (account_id)
     WHERE a.customer_id = :customer::text AND (:live::boolean OR e.occurred_at <= :at::timestamptz)
+      -- Lines that only tell what time does: by the dates it has happened anyway.
+      AND e.kind NOT IN ('expired', 'unlocked')
     GROUP BY e.expires_at),
 next AS (
     SELECT expires_at, open FROM lots WHERE open > 0 AND expires_at IS NOT NULL ORDER BY expires_at LIMIT 1)
@@ -27,7 +29,7 @@ GROUP BY a.account_id;
 -- A page of a customer's ledger lines, newest first, before a given line; one row of nulls for a customer without
 -- any, no row for an unknown one.
 SELECT e.seq, e.entry_id, e.kind, e.points, e.base, e.bonus, e.balance_after, e.lot_id, e.occurred_at, e.recorded_at,
-       e.available_at, e.expires_at, e.shop, e.order_id, e.event_id, e.tier, e.multiplier, e.reason, e.explanation
+       e.available_at, e.expires_at, e.shop, e.order_id, e.event_id, e.tier, e.multiplier, e.reason, e.actor, e.explanation
 FROM accounts a
 LEFT JOIN LATERAL (
     SELECT * FROM entries WHERE account_id = a.account_id AND seq < :before::bigint
@@ -44,7 +46,7 @@ LEFT JOIN LATERAL (
     SELECT lot_id, min(shop) AS shop, min(order_id) AS order_id, min(occurred_at) AS occurred_at,
            min(available_at) AS available_at, min(expires_at) AS expires_at, sum(points)::bigint AS points
     FROM entries
-    WHERE account_id = a.account_id
+    WHERE account_id = a.account_id AND kind NOT IN ('expired', 'unlocked')
       AND (:occurred::timestamptz IS NULL OR (occurred_at, lot_id) < (:occurred::timestamptz, :lot::uuid))
     GROUP BY lot_id
     ORDER BY min(occurred_at) DESC, lot_id DESC LIMIT :rows::int) l ON true
@@ -54,7 +56,7 @@ ORDER BY l.occurred_at DESC, l.lot_id DESC;
 -- name: explained_entry
 -- One ledger line with the reasons stored beside it.
 SELECT e.entry_id, e.kind, e.points, e.base, e.bonus, e.balance_after, e.lot_id, e.occurred_at, e.recorded_at,
-       e.available_at, e.expires_at, e.shop, e.order_id, e.event_id, e.tier, e.multiplier, e.reason, e.explanation,
+       e.available_at, e.expires_at, e.shop, e.order_id, e.event_id, e.tier, e.multiplier, e.reason, e.actor, e.explanation,
        a.customer_id
 FROM entries e JOIN accounts a USING (account_id)
 WHERE e.entry_id = :entry::uuid;
