@@ -11,7 +11,7 @@ import asyncpg
 from shared.db import statements
 from shared.db.types import Connection
 
-SQL = statements.load(Path(__file__).parent / "sql" / "views.sql")
+SQL = statements.load(Path(__file__).parents[1] / "sql" / "views.sql")
 SEQ_MAX = 2**63 - 1
 
 
