@@ -81,4 +81,16 @@ COMMON: tuple[Invariant, ...] = (
         " ON d.topic = o.topic AND d.partition = o.partition"
         " GROUP BY o.topic, o.partition, o.poison HAVING o.poison <> count(d.id)",
     ),
+    Invariant(
+        "ledger-cannot-be-edited",
+        "the role that this service logs in with may add to the ledger and not edit it, and the triggers are on",
+        """
+        SELECT c.relname AS ledger, current_user AS role, w.what AS may, t.tgenabled = 'O' AS trigger_on
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid
+        CROSS JOIN (VALUES ('UPDATE', 16), ('DELETE', 8), ('TRUNCATE', 32)) AS w(what, bit)
+        WHERE p.proname = 'refuse_change' AND t.tgqual IS NULL AND cardinality(t.tgattr::int2[]) = 0
+          AND t.tgtype & w.bit > 0 AND (t.tgenabled <> 'O' OR has_table_privilege(c.oid, w.what))
+        ORDER BY c.relname, w.what
+        """,
+    ),
 )

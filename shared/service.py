@@ -79,9 +79,10 @@ def _take(role: str, service: Service, settings: ServiceSettings) -> int:
 
 
 async def _migrate(service: Service, settings: ServiceSettings) -> int:
-    from shared.db import migrate  # noqa: PLC0415
+    from shared.db import migrate, roles  # noqa: PLC0415
 
-    applied = await migrate.apply(settings.database, service.migrations)
+    owner = settings.owner_database or settings.database
+    applied = await migrate.apply(owner, service.migrations, roles.role_of(settings.database))
     for name in applied:
         sys.stderr.write(f"{service.name}: applied {name}\n")
     return 0

@@ -17,6 +17,10 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     database: str = Field(description="DSN of the service's own PostgreSQL database")
+    owner_database: str | None = Field(
+        None,
+        description="DSN of the role that owns the tables, for `migrate` (else DATABASE's does)",
+    )
     kafka: str = Field(description="bootstrap servers, host:port[,host:port]")
     program: Path = Field(description="the program file (YAML)")
     keys_file: Path | None = Field(None, description="hashes and scopes of the API keys (JSON)")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
+from shared.db import roles
 from shared.db.pool import CONNECT_SECONDS_MAX, ask
 from shared.db.types import Connection, Pool
 from shared.errors import UsageError
@@ -26,8 +27,10 @@ def files(*folders: Path) -> list[Path]:
     return sorted((f for folder in folders for f in folder.glob("*.sql")), key=lambda f: f.name)
 
 
-async def apply(dsn: str, folder: Path) -> list[str]:
+async def apply(dsn: str, folder: Path, role: str | None = None) -> list[str]:
     """Bring the database at ``dsn`` up to date; returns the names of what was applied now.
+
+    ``role`` is whom the service logs in as, where that is not the owner of the tables: it is given its rights.
 
     Raises:
         UsageError: a migration that was applied before has been changed since.
@@ -42,11 +45,14 @@ async def apply(dsn: str, folder: Path) -> list[str]:
         )
         rows = await connection.fetch("SELECT name, sha256 FROM schema_migrations")
         known = {row["name"]: row["sha256"] for row in rows}
-        return [
+        applied = [
             file.name
             for file in files(COMMON, folder)
             if await _apply_one(connection, file, known.get(file.name))
         ]
+        if role is not None and role != await connection.fetchval("SELECT current_user"):
+            await roles.grant(connection, role)
+        return applied
     finally:
         await connection.close()
 

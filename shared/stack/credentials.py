@@ -9,6 +9,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
+from shared.db.roles import owner_of
 from shared.stack.files import read_json, write_json, write_private
 from shared.stack.layout import HOST, SERVICES, Layout
 
@@ -38,16 +39,24 @@ def cluster_id(identity: uuid.UUID) -> str:
 def _make() -> Credentials:
     return Credentials(
         api_key=f"tk_{secrets.token_hex(24)}",
-        passwords={role: secrets.token_hex(24) for role in (SUPERUSER, *SERVICES)},
+        passwords=_passwords(),
         kafka_cluster=cluster_id(uuid.uuid4()),
     )
+
+
+def _passwords() -> dict[str, str]:
+    roles = (SUPERUSER, *SERVICES, *map(owner_of, SERVICES))
+    return {role: secrets.token_hex(24) for role in roles}
 
 
 def ensure(layout: Layout) -> Credentials:
     """The stack's credentials, made on the first call; key hashes and voucher secret beside them."""
     known = read_json(layout.credentials_json)
     credentials = Credentials(**known) if known else _make()
-    if not known:
+    # A stack of an older version knows fewer roles.
+    missing = _passwords().keys() - credentials.passwords.keys()
+    credentials.passwords.update({role: secrets.token_hex(24) for role in sorted(missing)})
+    if not known or missing:
         write_json(layout.credentials_json, asdict(credentials))
     if not layout.secret.exists():
         write_private(layout.secret, secrets.token_hex(32) + "\n")

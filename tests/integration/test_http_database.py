@@ -18,14 +18,14 @@ from shared.http.app import create_app
 from shared.http.health import NotReady
 from shared.http.keys import KeyRing
 from tests.fixtures.http_probe import ALL, client_of, keys_file, things
-from tests.fixtures.servers import ROOT
+from tests.fixtures.servers import ROOT, owner_of
 
 pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
 async def connections(points_db: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    async with await pool.create(points_db, name="test", size=1) as found:
+    async with await pool.create(owner_of(points_db), name="test", size=1) as found:
         yield found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -18,6 +19,7 @@ from shared.events.runner import POISON_IN_A_ROW_MAX
 from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.events import event, line, move, purchase, record, records, tier_change
+from tests.fixtures.servers import owner_of
 from tests.fixtures.streams import counts, running
 
 pytestmark = pytest.mark.servers
@@ -264,8 +266,12 @@ async def test_the_ledger_refuses_to_be_edited(points_db: str, program: Program)
             "TRUNCATE entries",
             "DELETE FROM uncredited",
         ):
-            with pytest.raises(Exception, match="append-only"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
                 await pool.execute(statement)
+            owner = await asyncpg.connect(owner_of(points_db))
+            with pytest.raises(asyncpg.RaiseError, match="append-only"):
+                await owner.execute(statement)
+            await owner.close()
 
 
 async def test_a_newer_telling_of_the_same_way_outdates_those_in_between(

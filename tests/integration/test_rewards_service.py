@@ -32,6 +32,7 @@ from shared.events.runner import Runner
 from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.http_probe import ALL, TIERS_ONLY, client_of, keys_file
+from tests.fixtures.servers import owner_of
 from tests.unit.rewards.given import KEYRING, SECRET, at, changed, move, program
 
 pytestmark = pytest.mark.servers
@@ -433,14 +434,19 @@ async def test_revoked_vouchers_do_not_expire(service: Rewards) -> None:
     assert await service.published() == []
 
 
-async def test_the_ledger_only_grows(service: Rewards) -> None:
+async def test_the_ledger_only_grows(service: Rewards, rewards_db: str) -> None:
     await service.told("c", 1, SILVER)
-    for table in ("voucher_events", "claims"):
-        for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
-            with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
-                await service.pool.execute(statement)
-    with pytest.raises(asyncpg.RestrictViolationError):
-        await service.pool.execute("UPDATE voucher_events SET step = 'revoked'")
+    owner = await asyncpg.connect(owner_of(rewards_db))
+    for statement in (
+        *("DELETE FROM voucher_events", "TRUNCATE voucher_events CASCADE"),
+        *("DELETE FROM claims", "TRUNCATE claims CASCADE"),
+        "UPDATE voucher_events SET step = 'revoked'",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+            await service.pool.execute(statement)
+        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+            await owner.execute(statement)
+    await owner.close()
 
 
 @pytest.mark.parametrize(

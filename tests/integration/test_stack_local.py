@@ -19,7 +19,8 @@ from urllib.request import urlopen
 import asyncpg
 import pytest
 
-from shared.stack import processes
+from shared.db.roles import owner_of
+from shared.stack import credentials, processes
 from shared.stack.layout import Layout, Ports
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
@@ -122,6 +123,12 @@ def query(dsn: str, statement: str) -> Any:
     return asyncio.run(ask())
 
 
+def owners(stack: Stack) -> str:
+    """The address of who may make tables in the database of points."""
+    passwords = credentials.ensure(stack.layout)
+    return passwords.dsn(owner_of("points"), Ports(stack.base).postgres, "points")
+
+
 # The tests of this module are one story and build on each other, because a start costs seconds.
 
 
@@ -137,7 +144,10 @@ def test_up_starts_everything_and_tells_how_to_reach_it(stack: Stack) -> None:
             with urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310 - our own http
                 assert answer.status == 200
         assert query(content["postgres"][service], "SELECT current_user") == service
-    query(content["postgres"]["points"], "CREATE TABLE test_kept AS SELECT 42 AS answer")
+        for statement in ("CREATE TABLE mine (n int)", "DELETE FROM schema_migrations"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                query(content["postgres"][service], statement)
+    query(owners(stack), "CREATE TABLE test_kept AS SELECT 42 AS answer")
 
 
 def test_status_is_green_and_names_everything(stack: Stack) -> None:
@@ -187,7 +197,7 @@ def test_after_a_killed_supervisor_up_clears_and_starts_once_with_the_data(stack
     assert len(stack.names()) == len(NAMES) - 1
     with stack.foreground("--no-workers") as started:
         assert stack.names() == sorted(name for name in NAMES if not name.endswith("-worker"))
-        assert query(stack.json()["postgres"]["points"], "SELECT answer FROM test_kept") == 42
+        assert query(owners(stack), "SELECT answer FROM test_kept") == 42
         assert stack.status()["healthy"]
         started.send_signal(signal.SIGINT)
         assert started.wait(20) == 0

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from shared.contracts.catalogue import DEAD_LETTERS, TOPICS
+from shared.db.roles import owner_of
 from shared.stack import credentials, processes, servers, topics
 from shared.stack.layout import SERVICES, Layout
 
@@ -118,6 +119,10 @@ async def test_each_service_gets_a_database_the_others_cannot_enter(
     await cluster.ensure_databases()
     for service in SERVICES:
         connection = await asyncpg.connect(secrets.dsn(service, port))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("CREATE TABLE mine (n int)")
+        await connection.close()
+        connection = await asyncpg.connect(secrets.dsn(owner_of(service), port, service))
         await connection.execute("CREATE TABLE mine (n int)")
         await connection.close()
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -33,6 +33,7 @@ from shared.ids import derive
 from shared.invariants import COMMON, check
 from shared.program import Program, parse
 from tests.fixtures.http_probe import ALL, client_of, write_keys
+from tests.fixtures.servers import owner_of
 from tests.unit.tiers.ways import at
 
 pytestmark = pytest.mark.servers
@@ -412,11 +413,15 @@ async def test_a_program_without_tiers_keeps_what_counts(tiers_db: str) -> None:
     await pool.close()
 
 
-async def test_the_ledger_only_grows(service: Tiers) -> None:
+async def test_the_ledger_only_grows(service: Tiers, tiers_db: str) -> None:
     await service.hears(earned("c", "1", "2026-03-10", 500))
     for statement in ("UPDATE qualifying SET base = 1", "DELETE FROM changes", "TRUNCATE changes"):
-        with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
             await service.pool.execute(statement)
+        owner = await asyncpg.connect(owner_of(tiers_db))
+        with pytest.raises(asyncpg.RaiseError, match="append-only"):
+            await owner.execute(statement)
+        await owner.close()
 
 
 @pytest.mark.parametrize(
