@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -10,8 +11,15 @@ TOPIC = "treue.points"
 EARNED = "treue.points.earned.v1"
 ADJUSTED = "treue.points.adjusted.v1"
 CLAWED_BACK = "treue.points.clawed_back.v1"
+HELD = "treue.points.held.v1"
+HOLD_DECLINED = "treue.points.hold_declined.v1"
+CAPTURED = "treue.points.captured.v1"
+RELEASED = "treue.points.released.v1"
+RESTORED = "treue.points.restored.v1"
 UNLOCKED = "treue.points.unlocked.v1"
 EXPIRED = "treue.points.expired.v1"
+# What holds say: of interest to redemptions and to partner apps.
+SPENDING = (HELD, HOLD_DECLINED, CAPTURED, RELEASED, RESTORED)
 
 
 class TierRef(msgspec.Struct, frozen=True, gc=False):
@@ -74,9 +82,10 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
 
 class PointsAdjusted(msgspec.Struct, frozen=True, gc=False):
-    """A correcting entry on an existing lot (``points`` is the signed change).
+    """A correcting entry on an existing lot, or one that opens a lot (``points`` is the signed change).
 
-    ``standing`` is there where the correction changes what the purchase counts for at the tiers.
+    ``kind`` is the entry's. ``standing`` is there where the correction changes what the purchase counts for at the
+    tiers; ``actor`` and ``note`` where a person made it: the id of their API key, and why in their words.
     """
 
     customer_id: str
@@ -91,6 +100,9 @@ class PointsAdjusted(msgspec.Struct, frozen=True, gc=False):
     tier: TierRef
     cause: str
     standing: Standing | None = None
+    kind: str = "tier_bonus"
+    actor: str | None = None
+    note: str | None = None
 
 
 class PointsClawedBack(msgspec.Struct, frozen=True, gc=False):
@@ -142,3 +154,92 @@ class PointsExpired(msgspec.Struct, frozen=True, gc=False):
     points: int
     occurred_at: datetime
     expires_at: datetime
+
+
+class LotPart(msgspec.Struct, frozen=True, gc=False):
+    """So many points of one lot; the number is not negative."""
+
+    lot_id: str
+    points: int
+
+
+class PointsHeld(msgspec.Struct, frozen=True, gc=False):
+    """Points are reserved from ``held_at`` to before ``expires_at``, in these lots; ``available`` is what is left.
+
+    ``redemption_id`` names the redemption that asked for it; null for a hold of a shop's own.
+    """
+
+    customer_id: str
+    hold_id: str
+    points: int
+    available: int
+    allocations: list[LotPart]
+    order_id: str | None
+    redemption_id: str | None
+    held_at: datetime
+    expires_at: datetime
+
+
+class HoldDeclined(msgspec.Struct, frozen=True, gc=False):
+    """A redemption's points could not be reserved: ``reason`` is a stable code, as the API's problems have."""
+
+    customer_id: str
+    redemption_id: str
+    points: int
+    reason: str
+    available: int
+    deficit: int
+    occurred_at: datetime
+
+
+class PointsCaptured(msgspec.Struct, frozen=True, gc=False):
+    """Reserved points were spent: ``points`` of these lots. ``released`` were reserved and are free again."""
+
+    customer_id: str
+    hold_id: str
+    points: int
+    released: int
+    allocations: list[LotPart]
+    order_id: str | None
+    redemption_id: str | None
+    occurred_at: datetime
+
+
+class PointsReleased(msgspec.Struct, frozen=True, gc=False):
+    """All that a hold reserved is free again since ``occurred_at``, by word or because its time was over."""
+
+    customer_id: str
+    hold_id: str
+    points: int
+    reason: Literal["released", "timed_out"]
+    order_id: str | None
+    redemption_id: str | None
+    occurred_at: datetime
+
+
+class RestoredPart(msgspec.Struct, frozen=True, gc=False):
+    """What came back to a lot. ``expired``: to one that is over, and so lost again.
+
+    ``into_lot_id`` is another than ``lot_id`` where that had expired and the program lets its points live on in a
+    lot of their own.
+    """
+
+    lot_id: str
+    points: int
+    into_lot_id: str
+    expires_at: datetime | None
+    expired: bool
+
+
+class PointsRestored(msgspec.Struct, frozen=True, gc=False):
+    """Spent points were given back; ``restored`` is the sum of all that was given back of this hold so far."""
+
+    customer_id: str
+    hold_id: str
+    points: int
+    restored: int
+    lots: list[RestoredPart]
+    order_id: str | None
+    redemption_id: str | None
+    reason: str
+    occurred_at: datetime

@@ -8,6 +8,9 @@ from typing import Literal
 import msgspec
 
 TOPIC = "treue.rewards"
+REDEMPTION_REQUESTED = "treue.redemption.requested.v1"
+REDEMPTION_COMPLETED = "treue.redemption.completed.v1"
+REDEMPTION_DECLINED = "treue.redemption.declined.v1"
 VOUCHER_ISSUED = "treue.voucher.issued.v1"
 VOUCHER_EXPIRED = "treue.voucher.expired.v1"
 VOUCHER_REVOKED = "treue.voucher.revoked.v1"
@@ -42,3 +45,28 @@ class VoucherChanged(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None
     cause: Cause
     revision: int
+
+
+class RedemptionRequested(msgspec.Struct, frozen=True, gc=False):
+    """A customer asks for a reward: points reserves what it costs, once per ``redemption_id``, and tells.
+
+    The answer is ``points.held`` or ``points.hold_declined`` with the same ``redemption_id``.
+    """
+
+    redemption_id: str
+    customer_id: str
+    reward: str
+    points: int
+    requested_at: datetime
+
+
+class RedemptionEnded(msgspec.Struct, frozen=True, gc=False):
+    """A redemption was completed: points spends what it reserved for it. Or declined: points lets go of it."""
+
+    redemption_id: str
+    customer_id: str
+    reward: str
+    points: int
+    occurred_at: datetime
+    voucher_id: str | None = None
+    reason: str | None = None

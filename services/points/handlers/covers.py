@@ -1,0 +1,126 @@
+"""Deficits: other lots pay for one that is owed, as a replay of the account says; corrected when that changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+import asyncpg
+
+from services.points.domain import facts, settlement
+from services.points.domain.settlement import (
+    COVERED,
+    WRITTEN_OFF,
+    Cover,
+    Dates,
+    Movement,
+    Reserve,
+    WriteOff,
+)
+from services.points.domain.spending import Spendable
+from services.points.handlers.lines import Line, line
+from services.points.ledger import FLAG_SPENT, Account, EntryRow, append
+from services.points.ledger import spending as ledger
+from services.points.ledger.spending import FLAG_OWES
+from shared.events.model import Work
+from shared.ids import digest_uuid
+from shared.program import Program
+
+CLAMP = "clamp_to_zero"
+
+
+async def cover(work: Work, program: Program, accounts: Collection[Account]) -> None:
+    """Let these locked accounts' lots pay for those that are owed, by entries that sum to 0 at each instant.
+
+    All their lines so far are appended. Accounts that never spent anything owe nothing, and cost nothing here.
+    """
+    spent = [account for account in accounts if account.flags & (FLAG_SPENT | FLAG_OWES)]
+    if not spent:
+        return
+    owing = await ledger.owing(work.conn, spent)
+    if not owing:
+        return
+    lines: dict[int, list[asyncpg.Record]] = defaultdict(list)
+    for row in await ledger.replayed_lines(work.conn, owing):
+        lines[row["account_id"]].append(row)
+    reserves: dict[int, list[Reserve]] = defaultdict(list)
+    for row in await ledger.reserves(work.conn, owing):
+        reserve = Reserve(row["lot_id"], row["held_at"], row["ended_at"], row["points"])
+        reserves[row["account_id"]].append(reserve)
+    changed = [account for account in spent if account.id in owing]
+    rows = [
+        row
+        for account in changed
+        for row in _settle(work, program, account, lines[account.id], reserves[account.id])
+    ]
+    await append(work.conn, rows, changed)
+    unflagged = [account for account in changed if not account.flags & FLAG_OWES]
+    if unflagged:
+        for account in unflagged:
+            account.flags |= FLAG_OWES
+        await ledger.set_flags(work.conn, unflagged)
+
+
+def _settle(
+    work: Work,
+    program: Program,
+    account: Account,
+    lines: Sequence[asyncpg.Record],
+    reserves: Sequence[Reserve],
+) -> list[EntryRow]:
+    lots = _dates(lines)
+    present = [
+        Cover(row["occurred_at"], row["lot_id"], row["points"])
+        for row in lines
+        if row["kind"] == COVERED
+    ]
+    movements = [
+        Movement(row["lot_id"], row["occurred_at"], row["points"])
+        for row in lines
+        if row["kind"] != COVERED
+    ]
+    found = settlement.settle(lots, movements, reserves, write_off=program.earning.refunds == CLAMP)
+    changes: list[Cover | WriteOff] = [
+        *settlement.differences(found.covers, present),
+        *sorted(found.write_offs, key=lambda given_up: given_up[:2]),
+    ]
+    left: dict[UUID, int] = defaultdict(int)
+    for row in lines:
+        left[row["lot_id"]] += row["points"]
+    rows = []
+    for change in changes:
+        rows.append(_row(work, program, account, lots[change.lot_id], left[change.lot_id], change))
+        left[change.lot_id] += change.points
+    return rows
+
+
+def _dates(lines: Sequence[asyncpg.Record]) -> dict[UUID, Dates]:
+    """Each lot's dates; its own instant is that of the line that opened it."""
+    found: dict[UUID, Dates] = {}
+    for row in lines:
+        lot = row["lot_id"]
+        if lot not in found or row["entry_id"] == lot:
+            found[lot] = Dates(row["occurred_at"], row["available_at"], row["expires_at"])
+    return found
+
+
+def _row(
+    work: Work,
+    program: Program,
+    account: Account,
+    dates: Dates,
+    left: int,
+    change: Cover | WriteOff,
+) -> EntryRow:
+    if isinstance(change, WriteOff):
+        kind, code = WRITTEN_OFF, facts.OWED_WRITTEN_OFF
+    else:
+        kind, code = COVERED, facts.OWED_PAID if change.points > 0 else facts.OWED_PAYS
+    instant = change.occurred_at.isoformat()
+    # The account's position tells a correction of the same instant from what it corrects.
+    entry_id = digest_uuid(kind, str(change.lot_id), instant, str(account.seq))
+    lot = Spendable(change.lot_id, left, 0, *dates)
+    cause = digest_uuid(kind, account.customer_id, instant)
+    written = Line(entry_id, kind, code, change.points, change.lot_id, lot, change.occurred_at)
+    return line(work, program, account, written, cause, [])
