@@ -6,31 +6,27 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from typing import Any
 from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
 from services.tiers import ledger
-from services.tiers.domain import changes, standing
+from services.tiers.domain import changes, standing, validation
 from services.tiers.domain.progression import timeline
-from services.tiers.domain.qualification import Qualifying, amount
+from services.tiers.domain.qualification import Basis, Qualifying, Reduction, amount
 from services.tiers.domain.rules import Rules
-from services.tiers.domain.standing import Standing
-from services.tiers.ledger import Account, ChangeRow, QualifyingRow
+from services.tiers.domain.standing import Standing as Room
+from services.tiers.domain.validation import Numbers, Taken
+from services.tiers.ledger import Account, ChangeRow, QualifyingRow, StandingRow
 from shared.contracts import tiers as contract
-from shared.contracts.points import PointsEarned
+from shared.contracts.points import PointsClawedBack, PointsEarned, Standing
 from shared.contracts.tiers import TierChanged, TierMove
 from shared.errors import Poison
 from shared.events.model import Event, Work
 from shared.ids import derive
 from shared.program import Program
 
-BASE_MAX = 2**63 - 1
-# Sums of such amounts stay exact within the 60 digits we calculate with.
-SPEND_WHOLE_DIGITS_MAX = 28
-SPEND_FRACTION_DIGITS_MAX = 25
-YEARS = range(1900, 9000)
 TYPES: dict[str, str] = {
     "upgraded": contract.UPGRADED,
     "retained": contract.RETAINED,
@@ -39,13 +35,26 @@ TYPES: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Earned:
-    """A points entry that passed its checks."""
+class Told:
+    """What points told of a lot, checked: that it was credited, or (``standing``) how it stands since."""
 
-    event: Event[PointsEarned]
-    entry_id: UUID
-    base: int
-    net_spend: Decimal
+    event: Event[Any]
+    lot_id: UUID
+    numbers: Numbers
+    occurred_at: datetime
+    taken: Sequence[Taken] = ()
+    standing: Standing | None = None
+
+    @property
+    def customer_id(self) -> str:
+        """Whose it is."""
+        customer_id: str = self.event.data.customer_id
+        return customer_id
+
+    def counts(self, basis: Basis) -> Qualifying:
+        """What it adds, and had taken out of it, under the program's basis."""
+        taken = tuple(Reduction(t.at, amount(basis, *t.numbers)) for t in self.taken)
+        return Qualifying(self.lot_id, self.occurred_at, amount(basis, *self.numbers), taken)
 
 
 class Handlers:
@@ -54,43 +63,44 @@ class Handlers:
     def __init__(self, program: Program) -> None:
         self.rules = Rules(program)
 
-    async def points_earned(self, work: Work, events: Sequence[Event[PointsEarned]]) -> None:
-        """Count purchases, once per points entry, and walk on the customers they may move."""
-        earned = _checked(work, events)
-        if not earned:
+    async def points_told(self, work: Work, events: Sequence[Event[Any]]) -> None:
+        """Count purchases once, follow what is refunded and corrected, and walk on the customers it may move."""
+        told = _checked(work, events)
+        if not told:
             return
         accounts = await ledger.lock_accounts(
             work.conn,
-            {item.event.data.customer_id for item in earned},
+            {item.customer_id for item in told},
             self.rules.version,
             self.rules.first_standing,
             work.now,
         )
-        rows = [_row(item, accounts[item.event.data.customer_id], work.now) for item in earned]
-        fresh = await ledger.add_qualifying(work.conn, rows)
-        added: dict[str, list[Qualifying]] = defaultdict(list)
-        for item in earned:
-            data = item.event.data
-            if item.entry_id not in fresh:
-                work.duplicate(item.event, f"entry {item.entry_id} is known")
-                continue
-            adds = amount(self.rules.basis, item.base, item.net_spend, 1)
-            added[data.customer_id].append(Qualifying(item.entry_id, data.occurred_at, adds))
-        await self._walk_on(work, {c: (accounts[c], entries) for c, entries in added.items()})
+        fresh = await _append(work, told, accounts)
+        added: dict[str, list[Told]] = defaultdict(list)
+        for item in told:
+            if _key(item) in fresh:
+                added[item.customer_id].append(item)
+            else:
+                work.duplicate(item.event, f"{_named(item)} is known")
+        await self._walk_on(work, {c: (accounts[c], items) for c, items in added.items()})
 
     async def _walk_on(
-        self, work: Work, added: Mapping[str, tuple[Account, Sequence[Qualifying]]]
+        self, work: Work, added: Mapping[str, tuple[Account, Sequence[Told]]]
     ) -> None:
-        quiet: dict[int, Standing] = {}
+        quiet: dict[int, Room] = {}
         until: dict[int, datetime] = {}
         moving: list[Account] = []
-        for account, entries in added.values():
+        for account, items in added.values():
+            entries = [item.counts(self.rules.basis) for item in items]
+            only_more = not any(item.standing for item in items)
             same_rules = account.rules == self.rules.version
-            found = standing.unmoved(account.standing, entries) if same_rules else None
+            found = (
+                standing.unmoved(account.standing, entries) if same_rules and only_more else None
+            )
             if found is not None:
                 quiet[account.id] = found
                 continue
-            newest = max(entry.occurred_at for entry in entries)
+            newest = max(entry.known_until for entry in entries)
             until[account.id] = max(newest, account.standing.computed_until or newest)
             moving.append(account)
         await ledger.advance(work.conn, quiet, self.rules.version, work.now)
@@ -105,7 +115,7 @@ async def walk(
         return 0
     ids = [account.id for account in accounts]
     entries = await ledger.entries_of(work.conn, ids, rules.basis)
-    standings: dict[int, Standing] = {}
+    standings: dict[int, Room] = {}
     timelines: dict[int, tuple[int, str | None, Sequence[TierMove]]] = {}
     history: list[ChangeRow] = []
     for account in accounts:
@@ -123,63 +133,107 @@ async def walk(
     return len(timelines)
 
 
-def _checked(work: Work, events: Sequence[Event[PointsEarned]]) -> list[Earned]:
-    """Those that can be applied, each entry once; the others get their verdict."""
-    found: dict[UUID, Earned] = {}
+def _checked(work: Work, events: Sequence[Event[Any]]) -> list[Told]:
+    """Those that can be applied, each once; the others get their verdict."""
+    found: dict[object, Told] = {}
     for event in events:
         try:
-            earned = _check(event)
+            told = _check(event)
         except Poison as poison:
             work.poison(event, poison.field, poison.reason)
             continue
-        if earned.entry_id in found:
-            work.duplicate(event, f"entry {earned.entry_id} is known")
+        if told is None:
+            # A correction that leaves alone what counts here, like that of a tier bonus.
+            continue
+        if _key(told) in found:
+            work.duplicate(event, f"{_named(told)} is known")
         else:
-            found[earned.entry_id] = earned
+            found[_key(told)] = told
     return list(found.values())
 
 
-def _check(event: Event[PointsEarned]) -> Earned:
+def _check(event: Event[Any]) -> Told | None:
     data = event.data
-    if not data.customer_id or "\0" in data.customer_id + data.shop + data.order_id:
-        raise Poison("data", "customer_id, shop and order_id need text without NUL characters")
-    if data.occurred_at.tzinfo is None or data.occurred_at.year not in YEARS:
-        raise Poison("data.occurred_at", f"{data.occurred_at.isoformat()} is no instant we can use")
-    if not 0 <= data.base <= BASE_MAX:
-        raise Poison("data.base", f"{data.base} base points: 0 to {BASE_MAX} are possible")
+    if isinstance(data, PointsEarned):
+        numbers = validation.check_earned(data)
+        lot_id = _uuid(data.entry_id, "data.entry_id")
+        return Told(event, lot_id, numbers, data.occurred_at)
+    if data.standing is None:
+        return None
+    validation.check_texts(data.customer_id, getattr(data, "refund_id", None))
+    numbers, taken = validation.check_standing(data.standing)
+    lot_id = _uuid(data.standing.lot_id, "data.standing.lot_id")
+    return Told(event, lot_id, numbers, data.standing.occurred_at, taken, data.standing)
+
+
+def _uuid(text: str, field: str) -> UUID:
     try:
         # asyncpg's own UUID: a subclass, read six times quicker, and written as it is.
-        entry_id: UUID = pgproto.UUID(data.entry_id)
+        return pgproto.UUID(text)
     except ValueError:
-        raise Poison("data.entry_id", f"{data.entry_id[:50]!r} is not a UUID") from None
-    return Earned(event, entry_id, data.base, _spend(data.net_spend))
+        raise Poison(field, f"{text[:50]!r} is not a UUID") from None
 
 
-def _spend(text: str) -> Decimal:
-    try:
-        spend = Decimal(text)
-    except InvalidOperation:
-        raise Poison("data.net_spend", f"{text[:50]!r} is not a decimal number") from None
-    if not spend.is_finite() or spend < 0:
-        raise Poison("data.net_spend", f"{text[:50]} is not an amount of 0 or more")
-    exponent = spend.as_tuple().exponent
-    too_long = isinstance(exponent, int) and -exponent > SPEND_FRACTION_DIGITS_MAX
-    if too_long or spend.adjusted() >= SPEND_WHOLE_DIGITS_MAX:
-        raise Poison("data.net_spend", f"{text[:50]} has too many digits")
-    return spend
+def _key(told: Told) -> tuple[UUID, int | None]:
+    return told.lot_id, None if told.standing is None else told.standing.seq
 
 
-def _row(earned: Earned, account: Account, now: datetime) -> QualifyingRow:
-    data = earned.event.data
+def _named(told: Told) -> str:
+    of = "" if told.standing is None else f" as of {told.standing.seq}"
+    return f"entry {told.lot_id}{of}"
+
+
+async def _append(
+    work: Work, told: Sequence[Told], accounts: Mapping[str, Account]
+) -> set[tuple[UUID, int | None]]:
+    """Keep what is new; returns the keys of that."""
+    credited = [
+        _credit(item, accounts[item.customer_id].id, work.now)
+        for item in told
+        if item.standing is None
+    ]
+    restated = [
+        _standing(item, item.standing, accounts[item.customer_id].id, work.now)
+        for item in told
+        if item.standing is not None
+    ]
+    fresh: set[tuple[UUID, int | None]] = set()
+    if credited:
+        fresh |= {(lot_id, None) for lot_id in await ledger.add_qualifying(work.conn, credited)}
+    if restated:
+        fresh |= await ledger.add_standings(work.conn, restated)
+    return fresh
+
+
+def _credit(told: Told, account_id: int, now: datetime) -> QualifyingRow:
+    data = told.event.data
     return QualifyingRow(
-        entry_id=earned.entry_id,
-        account_id=account.id,
-        occurred_at=data.occurred_at,
-        base=earned.base,
-        net_spend=earned.net_spend,
-        purchases=1,
+        entry_id=told.lot_id,
+        account_id=account_id,
+        occurred_at=told.occurred_at,
+        base=told.numbers.base,
+        net_spend=told.numbers.net_spend,
+        purchases=told.numbers.purchases,
         shop=data.shop,
         order_id=data.order_id,
+        recorded_at=now,
+    )
+
+
+def _standing(told: Told, found: Standing, account_id: int, now: datetime) -> StandingRow:
+    data = told.event.data
+    refund = data if isinstance(data, PointsClawedBack) else None
+    return StandingRow(
+        lot_id=told.lot_id,
+        seq=found.seq,
+        account_id=account_id,
+        occurred_at=told.occurred_at,
+        base=told.numbers.base,
+        net_spend=told.numbers.net_spend,
+        purchases=told.numbers.purchases,
+        reductions=ledger.encode(found.reductions),
+        refunded_at=None if refund is None else refund.occurred_at,
+        refund_id=None if refund is None else refund.refund_id,
         recorded_at=now,
     )
 

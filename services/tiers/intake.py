@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.tiers.handlers import Handlers
 from shared.contracts import points
-from shared.contracts.points import PointsEarned
+from shared.contracts.points import PointsAdjusted, PointsClawedBack, PointsEarned
 from shared.events.model import Route
 from shared.program import Program
 
@@ -16,4 +16,9 @@ PATIENT = ()
 def routes(program: Program) -> tuple[Route, ...]:
     """The table, its handlers bound to the program in force."""
     handle = Handlers(program)
-    return (Route(points.TOPIC, points.EARNED, PointsEarned, handle.points_earned),)
+    return (
+        Route(points.TOPIC, points.EARNED, PointsEarned, handle.points_told),
+        Route(points.TOPIC, points.CLAWED_BACK, PointsClawedBack, handle.points_told),
+        # Of corrections those that change what a purchase counts for; not those of the tier bonus.
+        Route(points.TOPIC, points.ADJUSTED, PointsAdjusted, handle.points_told),
+    )

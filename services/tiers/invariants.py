@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from services.tiers.domain.progression import timeline
-from services.tiers.domain.qualification import Qualifying, amount
+from services.tiers.domain.qualification import Qualifying, counting
 from services.tiers.domain.rules import Rules
 from services.tiers.domain.standing import Standing, standing_of
 from shared.contracts.tiers import TierMove
@@ -18,15 +18,19 @@ from shared.invariants import Invariant
 from shared.program import Program
 
 _moves = msgspec.json.Decoder(tuple[TierMove, ...])
+# Where the columns of an account end, and those of what counts begin.
+COUNTING_FROM = 7
 
 WALKED = Invariant(
     "entries-are-walked",
-    "no entry lies after the instant its customer was walked to, and no deadline before it",
+    "no entry and no refund lies after the instant its customer was walked to, and no deadline before it",
     """
-    SELECT a.customer_id, a.computed_until, a.due_at, max(q.occurred_at) AS newest
-    FROM accounts a LEFT JOIN qualifying q USING (account_id)
-    GROUP BY a.account_id
-    HAVING max(q.occurred_at) > coalesce(a.computed_until, '-infinity') OR a.due_at <= a.computed_until
+    SELECT a.customer_id, a.computed_until, a.due_at, c.newest
+    FROM accounts a LEFT JOIN LATERAL (
+        SELECT greatest(max(c.occurred_at), max(r.at)) AS newest
+        FROM counting(ARRAY[a.account_id]) c
+        LEFT JOIN LATERAL json_to_recordset(c.reductions) AS r(at timestamptz) ON true) c ON true
+    WHERE c.newest > coalesce(a.computed_until, '-infinity') OR a.due_at <= a.computed_until
     """,
 )
 REVISIONS = Invariant(
@@ -56,21 +60,36 @@ HISTORY = Invariant(
 )
 CAUSES = Invariant(
     "causes-are-entries",
-    "a move's cause is an entry of the same customer at the move's instant",
+    "a move's cause is an entry of the same customer at the move's instant, for a fall one refunded then",
     """
     SELECT c.account_id, c.revision, c.number, c.kind, c.since, c.cause FROM changes c
-    LEFT JOIN qualifying q ON q.entry_id = c.cause AND q.account_id = c.account_id AND q.occurred_at = c.since
-    WHERE c.cause IS NOT NULL AND q.entry_id IS NULL
+    WHERE c.cause IS NOT NULL AND NOT EXISTS (
+        SELECT FROM qualifying q
+        WHERE q.entry_id = c.cause AND q.account_id = c.account_id AND q.occurred_at = c.since)
+      AND NOT EXISTS (
+        SELECT FROM standings s
+        WHERE s.lot_id = c.cause AND s.account_id = c.account_id
+          AND (s.occurred_at = c.since OR c.since IN (
+               SELECT r.at FROM json_to_recordset(s.reductions) AS r(at timestamptz))))
     """,
 )
 COUNTED = Invariant(
     "applied-entries-are-kept",
-    "every points entry counted as applied stands among the qualifying entries, and no other",
+    "whatever stands among the qualifying entries and their standings was counted as applied",
     """
     SELECT * FROM (
         SELECT (SELECT coalesce(sum(applied), 0) FROM offsets WHERE topic = 'treue.points') AS applied,
-               (SELECT count(*) FROM qualifying) AS kept
+               (SELECT count(*) FROM qualifying) + (SELECT count(*) FROM standings) AS kept
     ) t WHERE applied < kept
+    """,
+)
+BOUNDED = Invariant(
+    "refunds-take-no-more-than-was-bought",
+    "what refunds took out of a purchase is no more than it counts for",
+    """
+    SELECT s.lot_id, s.seq, s.base, s.net_spend, s.purchases, s.reductions::text FROM standings s
+    WHERE EXISTS (SELECT FROM json_to_recordset(s.reductions) AS r(base bigint, net_spend numeric, purchases int)
+                  HAVING sum(r.base) > s.base OR sum(r.net_spend) > s.net_spend OR sum(r.purchases) > s.purchases)
     """,
 )
 
@@ -87,8 +106,8 @@ def of(program: Program) -> Sequence[Invariant]:
         cursor = conn.cursor(
             """
             SELECT a.account_id, a.customer_id, a.timeline, a.computed_until, a.due_at, a.room, a.late_room,
-                   q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases
-            FROM accounts a JOIN qualifying q USING (account_id)
+                   q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases, q.reductions::text
+            FROM accounts a CROSS JOIN LATERAL counting(ARRAY[a.account_id]) q
             WHERE a.rules = $1 ORDER BY a.account_id
             """,
             rules.version,
@@ -98,8 +117,7 @@ def of(program: Program) -> Sequence[Invariant]:
                 wrong += _wrong(account, entries, rules)
                 entries = []
             account = row
-            adds = amount(rules.basis, row["base"], row["net_spend"], row["purchases"])
-            entries.append(Qualifying(row["entry_id"], row["occurred_at"], adds))
+            entries.append(counting(rules.basis, *tuple(row)[COUNTING_FROM:]))
         return wrong if account is None else wrong + _wrong(account, entries, rules)
 
     recomputed = Invariant(
@@ -107,7 +125,7 @@ def of(program: Program) -> Sequence[Invariant]:
         "every customer's way, walked again from their entries, is the stored one; nothing was skipped",
         wrong_ways,
     )
-    return (WALKED, REVISIONS, HISTORY, CAUSES, COUNTED, recomputed)
+    return (WALKED, REVISIONS, HISTORY, CAUSES, COUNTED, BOUNDED, recomputed)
 
 
 def _wrong(

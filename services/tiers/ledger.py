@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from services.tiers.domain.qualification import Amount, Basis, Qualifying, amount
+from services.tiers.domain.qualification import Amount, Basis, Qualifying, counting
 from services.tiers.domain.standing import Standing
 from shared.contracts.tiers import TierMove
 from shared.db import statements
@@ -54,8 +54,24 @@ class QualifyingRow(NamedTuple):
     base: int
     net_spend: Decimal
     purchases: int
-    shop: str
-    order_id: str
+    shop: str | None
+    order_id: str | None
+    recorded_at: datetime
+
+
+class StandingRow(NamedTuple):
+    """What a purchase counts for since it was credited, in the order of the statement ``add_standings``."""
+
+    lot_id: UUID
+    seq: int
+    account_id: int
+    occurred_at: datetime
+    base: int
+    net_spend: Decimal
+    purchases: int
+    reductions: str
+    refunded_at: datetime | None
+    refund_id: str | None
     recorded_at: datetime
 
 
@@ -107,15 +123,19 @@ async def add_qualifying(conn: Connection, rows: Sequence[QualifyingRow]) -> set
     return {row["entry_id"] for row in await conn.fetch(sql.add_qualifying, *columns)}
 
 
+async def add_standings(conn: Connection, rows: Sequence[StandingRow]) -> set[tuple[UUID, int]]:
+    """Append what purchases count for now; returns lot and seq of those that were not known before."""
+    found = await conn.fetch(sql.add_standings, *zip(*rows, strict=True))
+    return {(row["lot_id"], row["seq"]) for row in found}
+
+
 async def entries_of(
     conn: Connection, accounts: Sequence[int], basis: Basis
 ) -> Mapping[int, Sequence[Qualifying]]:
     """All entries of each account, with what they add under the program's basis."""
     found: dict[int, list[Qualifying]] = defaultdict(list)
-    for row in await conn.fetch(sql.entries_of, accounts):
-        account_id, entry_id, occurred_at, base, net_spend, purchases = row
-        adds = amount(basis, base, net_spend, purchases)
-        found[account_id].append(Qualifying(entry_id, occurred_at, adds))
+    for account_id, *rest in await conn.fetch(sql.entries_of, accounts):
+        found[account_id].append(counting(basis, *rest))
     return found
 
 
@@ -153,9 +173,9 @@ def _columns(
     return found.computed_until, found.due_at, _numeric(found.room), _numeric(found.late_room)
 
 
-def encode(moves: Sequence[TierMove] | TierMove) -> str:
-    """Moves as they are kept."""
-    return msgspec.json.encode(moves).decode()
+def encode(found: Sequence[msgspec.Struct] | msgspec.Struct) -> str:
+    """Moves, or reductions, as they are kept."""
+    return msgspec.json.encode(found).decode()
 
 
 def _numeric(room: Amount | None) -> Decimal | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from services.tiers.domain.qualification import Basis, Qualifying, amount
+from services.tiers.domain.qualification import Basis, Qualifying, counting
 from shared.db import statements
 from shared.db.types import Connection
 
@@ -29,11 +29,7 @@ async def qualifying(
     rows = await conn.fetch(SQL.qualifying_of, at, customer_id)
     if not rows:
         return None
-    return [
-        Qualifying(entry_id, occurred_at, amount(basis, base, net_spend, purchases))
-        for entry_id, occurred_at, base, net_spend, purchases in rows
-        if entry_id is not None
-    ]
+    return [counting(basis, *row) for row in rows if row["entry_id"] is not None]
 
 
 async def recorded(conn: Connection, customer_id: str) -> Mapping[Move, tuple[int, datetime]]:
@@ -44,10 +40,22 @@ async def recorded(conn: Connection, customer_id: str) -> Mapping[Move, tuple[in
     return found
 
 
-async def orders(conn: Connection, entries: Sequence[UUID]) -> Mapping[UUID, tuple[str, str]]:
-    """Shop and order of each entry."""
+async def orders(
+    conn: Connection, entries: Sequence[UUID]
+) -> Mapping[UUID, tuple[str | None, str | None]]:
+    """Shop and order of each entry, as far as it is a purchase's and has been told."""
     rows = await conn.fetch(SQL.orders_of, entries)
     return {entry_id: (shop, order_id) for entry_id, shop, order_id in rows}
+
+
+async def refunds(
+    conn: Connection, falls: Sequence[tuple[UUID, datetime]]
+) -> Mapping[tuple[UUID, datetime], str]:
+    """The refund that touched a purchase at an instant, as far as it has an id: cancellations have none."""
+    if not falls:
+        return {}
+    rows = await conn.fetch(SQL.refunds_of, *zip(*falls, strict=True))
+    return {(lot_id, refunded_at): refund_id for lot_id, refunded_at, refund_id in rows}
 
 
 async def changes(

@@ -21,7 +21,31 @@ from shared.program import Program
 from shared.program.model import Level
 
 _move = msgspec.json.Decoder(TierMove)
-Orders = Mapping[UUID, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Causes:
+    """What is known of the causes of some moves: shop and order of entries, and refunds of entries by instant."""
+
+    orders: Mapping[UUID, tuple[str | None, str | None]]
+    refunds: Mapping[tuple[UUID, datetime], str]
+
+    def of(self, kind: str, entry_id: UUID | None, since: datetime) -> schemas.Cause:
+        """Tell one."""
+        if entry_id is None:
+            return schemas.Cause(type="time", id=None, shop=None, order_id=None, refund_id=None)
+        known = self.orders.get(entry_id)
+        shop, order_id = known or (None, None)
+        what: schemas.CauseType = "activity" if known and order_id is None else "purchase"
+        # A purchase lifts or keeps; where one lets somebody fall, it was refunded.
+        refund = kind == "downgraded" or (kind == "withdrawn" and (entry_id, since) in self.refunds)
+        return schemas.Cause(
+            type="refund" if refund else what,
+            id=entry_id,
+            shop=shop,
+            order_id=order_id,
+            refund_id=self.refunds.get((entry_id, since)) if refund else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +88,7 @@ class Presenter:
         )
 
     def move(
-        self, move: TierMove, orders: Orders, recorded: tuple[int, datetime] | None
+        self, move: TierMove, causes: Causes, recorded: tuple[int, datetime] | None
     ) -> schemas.Move:
         """A step of the way."""
         return schemas.Move(
@@ -75,12 +99,14 @@ class Presenter:
             since=move.since,
             valid_until=move.valid_until,
             reach=move.reach or None,
-            cause=_cause(None if move.cause is None else UUID(move.cause), orders),
+            cause=causes.of(
+                move.kind, None if move.cause is None else UUID(move.cause), move.since
+            ),
             revision=recorded[0] if recorded else None,
             recorded_at=recorded[1] if recorded else None,
         )
 
-    def change(self, row: Record, orders: Orders) -> schemas.Change:
+    def change(self, row: Record, causes: Causes) -> schemas.Change:
         """A line of the record."""
         replaced = None if row["replaced"] is None else _move.decode(row["replaced"])
         return schemas.Change(
@@ -91,7 +117,7 @@ class Presenter:
             since=row["since"],
             valid_until=row["valid_until"],
             reach=row["reach"] or None,
-            cause=_cause(row["cause"], orders),
+            cause=causes.of(row["kind"], row["cause"], row["since"]),
             revision=row["revision"],
             recorded_at=row["recorded_at"],
             replaced=None
@@ -144,9 +170,3 @@ def money(amount: Decimal, currency: str) -> str:
     exponent = amount.as_tuple().exponent
     digits = max(currency_digits(currency), -exponent if isinstance(exponent, int) else 0)
     return f"{amount:.{digits}f}"
-
-
-def _cause(entry_id: UUID | None, orders: Orders) -> schemas.Cause:
-    shop, order_id = orders.get(entry_id, (None, None)) if entry_id else (None, None)
-    kind: schemas.CauseType = "purchase" if entry_id else "time"
-    return schemas.Cause(type=kind, id=entry_id, shop=shop, order_id=order_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.tiers import views
-from services.tiers.api.presentation import Presenter
+from services.tiers.api.presentation import Causes, Presenter
 from services.tiers.api.schemas import ChangesPage, HistoryPage, LevelsPage, TierStatus
 from services.tiers.domain.progression import Timeline, timeline
 from shared import clock
@@ -32,6 +32,7 @@ UNKNOWN_IN_LIST = problems.declare("customer-not-found", "validation-failed", "i
 # What would be, if nothing more is bought, can be asked some years ahead; each year costs a walk through it.
 AHEAD_MAX = timedelta(days=3653)
 YEAR_MIN = 1900
+MAYBE_REFUNDS = frozenset({"downgraded", "withdrawn"})
 
 router = new_router("tiers")
 Place = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -73,9 +74,10 @@ async def history(
         end = min(key[0], len(moves)) if key else len(moves)
         shown = moves[max(0, end - limit) : end][::-1]
         recorded = await views.recorded(conn, customer_id)
-        orders = await views.orders(conn, [UUID(m.cause) for m in shown if m.cause])
+        found = [(m.kind, UUID(m.cause), m.since) for m in shown if m.cause]
+        causes = await _causes(conn, found)
     data = [
-        presenter.move(move, orders, recorded.get((move.kind, move.tier, move.since)))
+        presenter.move(move, causes, recorded.get((move.kind, move.tier, move.since)))
         for move in shown
     ]
     last = (end - len(shown),)
@@ -100,8 +102,9 @@ async def changes(
         if rows is None:
             raise problems.customer_not_found(customer_id)
         shown = rows[:limit]
-        orders = await views.orders(conn, _present(row["cause"] for row in shown))
-    data = [presenter.change(row, orders) for row in shown]
+        found = [(row["kind"], row["cause"], row["since"]) for row in shown if row["cause"]]
+        causes = await _causes(conn, found)
+    data = [presenter.change(row, causes) for row in shown]
     last = (shown[-1]["revision"], shown[-1]["number"]) if shown else None
     return answer(_changes_cursor.page(ChangesPage, data, last, more=len(rows) > limit))
 
@@ -126,7 +129,7 @@ async def _walk(
     entries = await views.qualifying(conn, customer_id, at, rules.basis)
     if entries is None:
         raise problems.customer_not_found(customer_id)
-    until = at or max([clock.now(), *(entry.occurred_at for entry in entries)])
+    until = at or max([clock.now(), *(entry.known_until for entry in entries)])
     return timeline(entries, rules.tiers, rules.zone, until)
 
 
@@ -136,5 +139,8 @@ def _check_at(at: datetime | None) -> None:
         raise Problem("validation-failed", f"at {message}.", [{"field": "at", "message": message}])
 
 
-def _present(causes: Iterable[UUID | None]) -> list[UUID]:
-    return [cause for cause in causes if cause is not None]
+async def _causes(conn: Connection, moves: Sequence[tuple[str, UUID, datetime]]) -> Causes:
+    """What is behind moves, each given by kind, cause and since."""
+    orders = await views.orders(conn, [cause for _, cause, _ in moves])
+    falls = [(cause, since) for kind, cause, since in moves if kind in MAYBE_REFUNDS]
+    return Causes(orders, await views.refunds(conn, falls))

@@ -13,7 +13,7 @@ from shared.http.paging import Page
 ENTRY = "0b6ff2b0-3c0e-5a3c-9d6c-5a1f1a7d2a10"
 
 Kind = Literal["upgraded", "retained", "downgraded", "withdrawn"]
-CauseType = Literal["purchase", "time"]
+CauseType = Literal["purchase", "activity", "refund", "time"]
 Amount = int | str
 
 
@@ -88,12 +88,15 @@ class TierStatus(BaseModel):
 
 
 class Cause(BaseModel):
-    """Why the tier changed: a purchase crossed the threshold, or time alone decided."""
+    """Why the tier changed: an award crossed the threshold, a refund took it away, or time alone decided."""
 
     type: CauseType
-    id: UUID | None = Field(description="The points entry of the purchase.")
+    id: UUID | None = Field(
+        description="The points entry of the purchase, also where it was refunded."
+    )
     shop: str | None
     order_id: str | None
+    refund_id: str | None = Field(description="The refund; null for a cancellation.")
 
 
 class TierRef(BaseModel):
@@ -120,6 +123,7 @@ class Move(BaseModel):
                 "id": ENTRY,
                 "shop": "online-retail",
                 "order_id": "536365",
+                "refund_id": None,
             },
             "revision": 1,
             "recorded_at": "2026-11-22T09:00:00.123456Z",

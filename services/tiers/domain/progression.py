@@ -1,4 +1,7 @@
-"""A customer's way through the levels: a pure function of what they earned, the rules and an instant."""
+"""A customer's way through the levels: a pure function of what they earned and gave back, the rules, an instant.
+
+What a refund does to it is decided in docs/decisions/0031-tiers-and-refunds.md.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Timeline:
     ``level`` is None below the first level. ``since`` of a base level is when the customer was first seen.
     ``missing`` is what the next level asks for beyond ``amount``; both are None at the top.
     ``ceiling`` bounds the amount at any instant from ``until`` on, as long as no entry is added;
-    ``total`` is everything ever earned until then.
+    ``total`` is everything ever earned until then, also what was given back later.
     """
 
     moves: tuple[TierMove, ...]
@@ -95,13 +98,50 @@ class _Walk:
         self.reaches: Counter[str] = Counter()
 
     def run(self, until: datetime) -> None:
-        for entry in self.entries.ordered:
-            if entry.occurred_at > until:
+        entries = self.entries
+        for instant in entries.refunds:
+            if instant > until:
                 break
+            self._take_until(entries.before(instant))
+            self._pass_time(instant, at_it=not self.window.includes_end)
+            entries.lower(instant)
+            self._take_until(entries.through(instant))
+            self._refund(instant)
+        self._take_until(entries.through(until))
+        self._pass_time(until, at_it=True)
+
+    def _take_until(self, end: int) -> None:
+        for entry in self.entries.ordered[self.seen : end]:
             self._pass_time(entry.occurred_at, at_it=not self.window.includes_end)
             self.seen += 1
             self._take(entry)
-        self._pass_time(until, at_it=True)
+
+    def _refund(self, at: datetime) -> None:
+        """Take the level that would not be held without what was refunded at this instant, and no other.
+
+        It is asked of two walks as if what was refunded by then, and what was refunded before, had never been
+        bought: a level that an earlier refund would have cost is not lost by the next one.
+        """
+        entries = self.entries
+        met = self._met(entries.amount(self.window.first(entries, at), self.seen))
+        if met >= self.position:
+            return
+        held, before = (
+            _Walk(entries.without(at, at_it=at_it), self.rules, self.zone).standing_at(at)
+            for at_it in (True, False)
+        )
+        if held < min(self.position, before):
+            previous = self._id()
+            self.position = max(held, met)
+            self._enter(at, self._end(self.window.held(at)))
+            refunded = entries.ordered[entries.refunds[at][0][0]]
+            self._move("downgraded", at, previous, refunded)
+
+    def standing_at(self, instant: datetime) -> int:
+        """Walk as far as a refund at the instant finds it; returns the position that needs no grace."""
+        self._take_until(self.entries.through(instant))
+        self._pass_time(instant, at_it=not self.window.includes_end)
+        return self.position if self.grace_until is None else self._met(self._in_grace())
 
     def result(self, until: datetime) -> Timeline:
         entries, window = self.entries, self.window
@@ -121,7 +161,7 @@ class _Walk:
             next_level=following,
             missing=None if following is None else max(Decimal(0), following.threshold - amount),
             ceiling=entries.amount(window.first_at_most(entries, until), self.seen),
-            total=entries.amount(0, self.seen),
+            total=entries.granted[self.seen],
         )
 
     def _can_rise(self) -> bool:

@@ -39,10 +39,20 @@ SELECT * FROM unnest(:entries::uuid[], :accounts::bigint[], :occurred::timestamp
 ON CONFLICT (entry_id) DO NOTHING
 RETURNING entry_id;
 
+-- name: add_standings
+-- Append what purchases count for since they were credited; what is known is not among the keys returned.
+INSERT INTO standings (lot_id, seq, account_id, occurred_at, base, net_spend, purchases, reductions, refunded_at,
+                       refund_id, recorded_at)
+SELECT * FROM unnest(:lots::uuid[], :seqs::bigint[], :accounts::bigint[], :occurred::timestamptz[], :bases::bigint[],
+                     :net_spends::numeric[], :purchases::int[], :reductions::json[], :refunded::timestamptz[],
+                     :refunds::text[], :recorded::timestamptz[])
+ON CONFLICT (lot_id, seq) DO NOTHING
+RETURNING lot_id, seq;
+
 -- name: entries_of
--- Everything that counts for these accounts, in the order of the world.
-SELECT account_id, entry_id, occurred_at, base, net_spend, purchases
-FROM qualifying WHERE account_id = ANY(:accounts::bigint[])
+-- Everything that counts for these accounts, in the order of the world, with what refunds took out of it.
+SELECT account_id, entry_id, occurred_at, base, net_spend, purchases, reductions::text
+FROM counting(:accounts::bigint[])
 ORDER BY account_id, occurred_at, entry_id;
 
 -- name: advance!

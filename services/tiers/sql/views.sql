@@ -1,10 +1,10 @@
 -- name: qualifying_of
 -- What counts for a customer up to an instant (null: all): one row of nulls for a customer without any, no row for
 -- an unknown one.
-SELECT q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases
+SELECT q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases, q.reductions::text
 FROM accounts a
-LEFT JOIN qualifying q ON q.account_id = a.account_id
-    AND (:at::timestamptz IS NULL OR q.occurred_at <= :at::timestamptz)
+LEFT JOIN LATERAL counting(ARRAY[a.account_id]) q
+    ON :at::timestamptz IS NULL OR q.occurred_at <= :at::timestamptz
 WHERE a.customer_id = :customer::text;
 
 -- name: recorded_of
@@ -17,6 +17,14 @@ ORDER BY c.revision DESC;
 -- name: orders_of
 -- The orders behind entries that caused a move.
 SELECT entry_id, shop, order_id FROM qualifying WHERE entry_id = ANY(:entries::uuid[]);
+
+-- name: refunds_of
+-- The refunds behind falls: those that touched these purchases at these instants.
+SELECT DISTINCT s.lot_id, s.refunded_at, s.refund_id
+FROM unnest(:lots::uuid[], :instants::timestamptz[]) AS u(lot_id, refunded_at)
+JOIN standings s USING (lot_id, refunded_at)
+WHERE s.refund_id IS NOT NULL
+ORDER BY s.lot_id, s.refunded_at, s.refund_id DESC;
 
 -- name: changes_of
 -- A page of what was told of a customer, newest first, before a given line; one row of nulls for a customer without
