@@ -9,7 +9,9 @@ from operator import mul, sub
 from typing import NamedTuple
 
 from services.points.domain.bonus import TierInForce
+from services.points.domain.campaigns import Offers, Value, offers
 from services.points.domain.columns import Columns, columns_of
+from services.points.domain.deciding import Case, Decision, weights
 from services.points.domain.exact import ZERO, exactly
 from services.points.domain.rules import Rules, rules_of
 from shared.contracts.purchases import Line, PurchaseCompleted
@@ -43,18 +45,36 @@ class Assessment(NamedTuple):
 
 
 class Award(NamedTuple):
-    """The points granted: ``total`` = ``base`` + ``bonus``; ``exact`` is before rounding."""
+    """The points granted: ``total`` = ``base`` + ``bonus``; ``exact`` is before rounding and caps.
+
+    ``decided`` is what campaigns gave and did not give; None where the program has none.
+    """
 
     total: int
     base: int
     bonus: int
     exact: Fraction
     assessment: Assessment
+    offered: Offers | None = None
+    decided: Decision | None = None
+
+    @property
+    def value(self) -> Fraction:
+        """The exact value before the tier's multiplier, campaigns included: what a tier bonus starts from."""
+        return self.assessment.exact if self.decided is None else self.decided.exact
+
+    @property
+    def weights(self) -> Sequence[Fraction] | None:
+        """What the total is split by, where campaigns for some lines make that other than by their nets."""
+        if self.offered is None or self.decided is None or not self.decided.grants:
+            return None
+        case = Case(self.assessment.exact, "floor", self.offered.made)
+        return weights(self.decided, case, self.assessment.nets, self.assessment.reasons)
 
     @property
     def lines(self) -> Sequence[int]:
         """The total split to the lines: a function of what is stored, so it is worked out by those who ask."""
-        return split(self.total, self.assessment.nets, self.assessment.reasons)
+        return split(self.total, self.weights or self.assessment.nets, self.assessment.reasons)
 
 
 @exactly
@@ -90,13 +110,61 @@ def award(assessment: Assessment, tier: TierInForce, program: Program) -> Award:
     return Award(total, base, total - base, exact, assessment)
 
 
-def split(total: int, nets: Sequence[Decimal], reasons: Mapping[int, str]) -> Sequence[int]:
+@exactly
+def offered(
+    purchase: PurchaseCompleted,
+    shop: str,
+    assessment: Assessment,
+    program: Program,
+    columns: Columns | None = None,
+) -> Offers | None:
+    """What the program's campaigns offer for a valued purchase; None where it has no campaigns.
+
+    ``Poison`` if the customer could earn more with them than any purchase can.
+    """
+    rules = rules_of(program)
+    if not rules.campaigns:
+        return None
+    value = Value(
+        shop,
+        purchase.channel,
+        purchase.occurred_at,
+        columns or columns_of(purchase.lines),
+        assessment.nets,
+        assessment.reasons,
+        assessment.net_spend,
+        assessment.exact,
+    )
+    found = offers(rules.campaigns, value, program.zone)
+    most = max((Fraction(1), *(level.multiplier for level in rules.levels)))
+    _rounded((assessment.exact + sum(offer.exact for offer in found.made)) * most, rules)
+    return found
+
+
+def case_of(assessment: Assessment, found: Offers, program: Program) -> Case:
+    """What campaigns are decided from."""
+    return Case(assessment.exact, rules_of(program).rounding, found.made)
+
+
+def decided(assessment: Assessment, found: Offers, tier: TierInForce, decision: Decision) -> Award:
+    """The award that a decision about campaigns makes of an assessment."""
+    total, base = decision.total, decision.base
+    exact = decision.exact * tier.multiplier
+    return Award(total, base, total - base, exact, assessment, found, decision)
+
+
+def split(
+    total: int, nets: Sequence[Decimal] | Sequence[Fraction], reasons: Mapping[int, str]
+) -> Sequence[int]:
     """Split a total back to the lines by their nets; those with a reason earn nothing."""
     if not total:
         return [0] * len(nets)
     if not reasons:
         return allocate(total, nets)
-    return allocate(total, [ZERO if index in reasons else net for index, net in enumerate(nets)])
+    weights: list[Decimal | Fraction | int] = list(nets)
+    for index in reasons:
+        weights[index] = 0
+    return allocate(total, weights)
 
 
 def _rounded(exact: Fraction, rules: Rules) -> int:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 
+from services.points.domain.campaigns import Campaign, laid_out
 from shared.money import Rounding
 from shared.program.model import Level, Program
 
@@ -30,6 +31,7 @@ class Rules:
     net_of_tax: bool
     immediate: bool
     levels: tuple[Level, ...]
+    campaigns: tuple[Campaign, ...] = ()
     expiries: dict[date, datetime | None] = field(default_factory=dict)
     unfired: dict[tuple[str | None, int, int], list[list[str]]] = field(default_factory=dict)
 
@@ -67,4 +69,5 @@ def _lay_out(program: Program) -> Rules:
         net_of_tax=earning.net_of_tax,
         immediate=earning.available_after.is_zero,
         levels=program.tiers.levels if program.tiers else (),
+        campaigns=laid_out(program),
     )
