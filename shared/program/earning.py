@@ -135,6 +135,9 @@ class Earning(Section):
     """How points are earned, when they count, and when they expire."""
 
     base: Base = Field(description="points for money")
+    point_value: MaybePositive = Field(
+        default=None, description="what a point is worth, in money: only for reports"
+    )
     rounding: Annotated[Rounding, choice(Rounding)] = Field(
         default="floor", description="how a purchase's exact points become whole: once, at the end"
     )

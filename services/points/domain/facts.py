@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 
 import msgspec
 
@@ -34,6 +35,10 @@ GIVEN_BY = "given_by"
 UNLOCKED = "unlocked"
 EXPIRED = "expired"
 NOT_EXPIRED = "not_expired"
+CORRECTED = "corrected"
+UNDONE = "undone"
+EXTENDED_OUT = "extended_out"
+EXTENDED_IN = "extended_in"
 
 
 class PackedFact(
@@ -67,6 +72,18 @@ def pack_fact(code: str, change: int, total: int, said: Sequence[str], program: 
     rules = rules_of(program)
     fact = PackedFact(rules.id, rules.version, rules.rounding, code, change, total, said)
     return msgspec.json.encode(fact).decode()
+
+
+def expiry(change: int, last: date, program: Program) -> PackedFact:
+    """Say that points were lost (below 0) after their last day, or not after all."""
+    rules = rules_of(program)
+    code = NOT_EXPIRED if change > 0 else EXPIRED
+    return PackedFact(rules.id, rules.version, rules.rounding, code, change, change, both(last))
+
+
+def both(day: date) -> tuple[str, str]:
+    """Write a day as German and English have it."""
+    return f"{day:%d.%m.%Y}", f"{day.day} {day:%B %Y}"
 
 
 def sentence(fact: PackedFact) -> Sentence:
@@ -127,7 +144,7 @@ _TOLD: dict[str, Callable[[Sequence[str]], Sentence]] = {
         f"zurückgegeben aus der Einlösung für {said[0]}" if said[0] else "zurückgegeben",
         f"given back of what was spent on {said[0]}" if said[0] else "given back",
     ),
-    GIVEN_NEW_LIFE: lambda said: Sentence(
+    GIVEN_NEW_LIFE: lambda _: Sentence(
         "zurückgegeben mit neuer Frist, die ursprüngliche war abgelaufen",
         "given back with a new end, for the former one had passed",
     ),
@@ -150,5 +167,21 @@ _TOLD: dict[str, Callable[[Sequence[str]], Sentence]] = {
     NOT_EXPIRED: lambda said: Sentence(
         f"nicht verfallen, anders als zunächst gebucht (letzter gültiger Tag: {said[0]})",
         f"not expired after all (last valid day: {said[1]})",
+    ),
+    CORRECTED: lambda said: Sentence(
+        f"{said[0]} (Korrektur durch {said[1]}{said[2] and f', freigegeben von {said[2]}'})",
+        f"{said[0]} (corrected by {said[1]}{said[2] and f', approved by {said[2]}'})",
+    ),
+    UNDONE: lambda said: Sentence(
+        f"{said[0]} (Eintrag zurückgenommen durch {said[1]})",
+        f"{said[0]} (entry reversed by {said[1]})",
+    ),
+    EXTENDED_OUT: lambda said: Sentence(
+        f"{said[0]} (gilt länger, in einem neuen Posten; durch {said[1]})",
+        f"{said[0]} (counts longer, in a new lot; by {said[1]})",
+    ),
+    EXTENDED_IN: lambda said: Sentence(
+        f"{said[0]} (gilt länger; durch {said[1]})",
+        f"{said[0]} (counts longer; by {said[1]})",
     ),
 }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from services.points import ledger
 from services.points.domain import facts
@@ -148,10 +149,9 @@ def _write(work: Work, program: Program, account: Account, lines: Lines, told: T
 
 
 def _why(told: Told, day: date, program: Program) -> str:
-    said = f"{day:%d.%m.%Y}", f"{day.day} {day:%B %Y}"
-    late = told.kind == EXPIRED and told.points > 0
-    code = facts.NOT_EXPIRED if late else told.kind
-    return facts.pack_fact(code, told.points, told.points, said, program)
+    if told.kind == EXPIRED:
+        return msgspec.json.encode(facts.expiry(told.points, day, program)).decode()
+    return facts.pack_fact(facts.UNLOCKED, told.points, told.points, facts.both(day), program)
 
 
 def _publish(work: Work, account: Account, row: EntryRow, told: Told) -> None:
