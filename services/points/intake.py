@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.points.handlers import Handlers
 from shared.contracts import purchases, tiers
-from shared.contracts.purchases import PurchaseCompleted
+from shared.contracts.purchases import PurchaseCancelled, PurchaseCompleted, PurchaseRefunded
 from shared.contracts.tiers import TierChanged
 from shared.events.model import Route
 from shared.program import Program
@@ -20,6 +20,8 @@ def routes(program: Program) -> tuple[Route, ...]:
     handle = Handlers(program)
     return (
         Route(purchases.TOPIC, purchases.COMPLETED, PurchaseCompleted, handle.purchases),
+        Route(purchases.TOPIC, purchases.REFUNDED, PurchaseRefunded, handle.refunds),
+        Route(purchases.TOPIC, purchases.CANCELLED, PurchaseCancelled, handle.refunds),
         Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),

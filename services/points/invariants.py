@@ -9,12 +9,15 @@ from typing import Any
 import msgspec
 
 from services.points.domain import bonus
+from services.points.domain.refunds import targets_of
+from services.points.ledger import refunds
 from shared.contracts.tiers import TierMove
 from shared.db.types import Connection
 from shared.invariants import Invariant
 from shared.money import round_points
 from shared.program import Program
 
+ACCOUNTS_AT_ONCE = 200
 _moves = msgspec.json.Decoder(list[TierMove])
 
 BALANCES = Invariant(
@@ -86,15 +89,74 @@ ONCE = Invariant(
 )
 COUNTED = Invariant(
     "applied-purchases-are-kept",
-    "every purchase counted as applied stands in the ledger or among the uncredited",
+    "every purchase and refund counted as taken stands in the ledger, among the uncredited or the refunds",
     """
     SELECT * FROM (
-        SELECT (SELECT coalesce(sum(applied), 0) FROM offsets WHERE topic = 'treue.purchases') AS applied,
+        SELECT (SELECT coalesce(sum(applied + parked + refused), 0)
+                FROM offsets WHERE topic = 'treue.purchases') AS taken,
                (SELECT count(*) FROM entries WHERE kind = 'earned')
-               + (SELECT count(*) FROM uncredited) AS kept
-    ) t WHERE applied <> kept
+               + (SELECT count(*) FROM uncredited) + (SELECT count(*) FROM refunds) AS kept
+    ) t WHERE taken <> kept
     """,
 )
+CLAWED = Invariant(
+    "clawed-back-within-grant",
+    "refunds take at most what was granted, and never give",
+    """
+    SELECT lot_id, sum(points) FILTER (WHERE kind = 'clawed_back') AS clawed_back,
+           sum(points) FILTER (WHERE kind IN ('earned', 'tier_bonus', 'campaign')) AS granted
+    FROM entries GROUP BY lot_id
+    HAVING sum(points) FILTER (WHERE kind = 'clawed_back') > 0
+        OR -sum(points) FILTER (WHERE kind = 'clawed_back')
+           > coalesce(sum(points) FILTER (WHERE kind IN ('earned', 'tier_bonus', 'campaign')), 0)
+    """,
+)
+OUTCOMES = Invariant(
+    "refunds-stand-as-booked",
+    "every refund has an outcome, which took what its entries say, and waits only for what is not here",
+    """
+    SELECT r.refund_key, r.refund_id, r.order_id, o.state, o.points, e.points AS booked
+    FROM refunds r LEFT JOIN refund_outcomes o USING (refund_key)
+    LEFT JOIN (SELECT event_key, -sum(points) AS points FROM entries WHERE kind = 'clawed_back'
+               GROUP BY event_key) e ON e.event_key = r.refund_key
+    WHERE o.refund_key IS NULL OR o.points <> coalesce(e.points, 0)
+       OR (o.state = 'parked' AND EXISTS (SELECT FROM entries p WHERE p.entry_id = r.purchase_id))
+    """,
+)
+
+
+async def _refunds(conn: Connection) -> list[dict[str, Any]]:
+    """Decide all refunds anew and compare with what was taken for each."""
+    rows = await conn.fetch(
+        "SELECT account_id FROM accounts WHERE flags & 1 = 1 ORDER BY account_id"
+    )
+    accounts = [row["account_id"] for row in rows]
+    wrong = []
+    for start in range(0, len(accounts), ACCOUNTS_AT_ONCE):
+        for settling in await refunds.load(conn, accounts[start : start + ACCOUNTS_AT_ONCE]):
+            targets = targets_of(settling.outcomes())
+            for pair in targets.keys() | settling.taken.keys():
+                right = targets[pair].points if pair in targets else 0
+                taken = settling.taken.get(pair)
+                if right != (taken.points if taken else 0):
+                    wrong.append(
+                        {
+                            "account_id": settling.account_id,
+                            "refund_key": pair[0],
+                            "lot_id": pair[1],
+                            "points": taken.points if taken else 0,
+                            "expected": right,
+                        }
+                    )
+    return wrong
+
+
+CLAWBACKS = Invariant(
+    "clawbacks-recompute",
+    "what refunds took is what they amount to, decided anew from what shops told",
+    _refunds,
+)
+REFUNDS = (CLAWED, OUTCOMES, CLAWBACKS)
 
 
 def of(program: Program) -> Sequence[Invariant]:
@@ -133,4 +195,4 @@ def of(program: Program) -> Sequence[Invariant]:
         "every lot is the exact value of its purchase times the tier in force before it, rounded once",
         tier_bonus,
     )
-    return (BALANCES, RUNNING, LOTS, DATES, LOSSES, ONCE, COUNTED, recomputed)
+    return (BALANCES, RUNNING, LOTS, DATES, LOSSES, ONCE, COUNTED, *REFUNDS, recomputed)

@@ -38,6 +38,8 @@ TOPICS: tuple[TopicSpec, ...] = (
 
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     purchases.COMPLETED: purchases.PurchaseCompleted,
+    purchases.REFUNDED: purchases.PurchaseRefunded,
+    purchases.CANCELLED: purchases.PurchaseCancelled,
     points.EARNED: points.PointsEarned,
     points.ADJUSTED: points.PointsAdjusted,
     points.CLAWED_BACK: points.PointsClawedBack,
@@ -54,8 +56,6 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
 # On our topics by contract, but brought to life by a later version: named in the dead letter's reason.
 NOT_YET: frozenset[str] = frozenset(
     {
-        purchases.REFUNDED,
-        purchases.CANCELLED,
         "treue.activity.completed.v1",
         "treue.customer.enrolled.v1",
         "treue.customer.updated.v1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -105,6 +106,17 @@ class Decoder:
         return Poison(
             "type", f"unknown type {event_type[:200]!r} on {self._topic}; known here: {known}"
         )
+
+
+def time_of(record: Record) -> datetime | None:
+    """Read the envelope's own ``time`` of a record that has been decoded; few events need it."""
+    if _is_binary(record):
+        text = next((value for name, value in record.headers if name == "ce_time"), b"")
+        try:
+            return msgspec.convert(text.decode(), datetime) if text else None
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            raise Poison("ce_time", "is no instant as 2010-12-01T08:26:00Z") from None
+    return _structured(record.value or b"").time
 
 
 def _whole(data: type[msgspec.Struct]) -> type[msgspec.Struct]:

@@ -107,6 +107,10 @@ class Work:
         """The rules say no: a normal answer."""
         event.verdict, event.reason = Verdict.REFUSED, reason
 
+    def park(self, event: Event[Any], reason: str) -> None:
+        """The event is recorded, and waits for another that it needs."""
+        event.verdict, event.reason = Verdict.PARKED, reason
+
     def poison(self, event: Event[Any], field_path: str, reason: str) -> None:
         """The event can never be applied: its original bytes go to the dead letters."""
         event.verdict, event.field, event.reason = Verdict.POISON, field_path, reason

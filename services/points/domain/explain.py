@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from services.points.domain import wording
+from services.points.domain import clawbacks, wording
+from services.points.domain.clawbacks import PackedClawback
 from services.points.domain.earning import TEST, split
 from services.points.domain.exact import exactly
 from services.points.domain.packing import (
@@ -101,6 +102,8 @@ def unpack(stored: bytes | str, names: Mapping[str, str] | None = None) -> Expla
     packed = decode(stored)
     if isinstance(packed, PackedAward):
         return _award(packed, names or {})
+    if isinstance(packed, PackedClawback):
+        return _clawback(packed)
     return _correction(packed, names or {})
 
 
@@ -253,6 +256,31 @@ def _correction(packed: PackedCorrection, names: Mapping[str, str]) -> Explanati
         multiplier=wording.exact_text(multiplier),
         inputs=None,
         lines=[],
+        not_fired=[],
+    )
+
+
+def _clawback(packed: PackedClawback) -> Explanation:
+    taken = packed.points_before - packed.points
+    return Explanation(
+        kind=clawbacks.CLAWBACK,
+        program=packed.program,
+        program_version=packed.version,
+        sentence=clawbacks.sentence(packed),
+        steps=[Step(*step) for step in clawbacks.steps(packed)],
+        points=taken,
+        total=-packed.points,
+        base=None,
+        bonus=None,
+        exact=str(taken),
+        rounding="floor",
+        tier=None,
+        multiplier="1",
+        inputs=None,
+        lines=[
+            ExplainedLine(line_id, sku, quantity, net, -points, None, None)
+            for line_id, sku, quantity, points, net in packed.lines
+        ],
         not_fired=[],
     )
 

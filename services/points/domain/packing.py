@@ -17,6 +17,7 @@ from struct import Struct
 import msgspec
 
 from services.points.domain.bonus import TierInForce
+from services.points.domain.clawbacks import PackedClawback
 from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import TEST, Assessment, Award
 from services.points.domain.exact import ZERO, exactly
@@ -133,7 +134,7 @@ class PackedCorrection(
     multiplier_before: str = "1"
 
 
-Packed = PackedAward | PackedCorrection
+Packed = PackedAward | PackedCorrection | PackedClawback
 decode = msgspec.json.Decoder(Packed).decode
 
 

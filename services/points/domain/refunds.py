@@ -10,8 +10,9 @@ from fractions import Fraction
 from typing import NamedTuple
 from uuid import UUID
 
-from services.points.domain.earning import split
-from services.points.domain.lots import EARNING_KINDS
+from services.points.domain.exact import exactly
+from services.points.domain.lots import EARNED, TIER_BONUS
+from shared.money import allocate
 
 REFUND, CANCELLATION = "refund", "cancellation"
 
@@ -29,8 +30,10 @@ GUEST_PURCHASE = "guest-purchase"
 TEST_PURCHASE = "test-purchase"
 
 CLAWED_BACK = "clawed_back"
+# What a purchase was granted: a refund takes its part of these.
+GRANT_KINDS = frozenset({EARNED, TIER_BONUS, "campaign"})
 # Neither changes what expires of a lot: the clawbacks are counted apart, the expiry is their consequence.
-_NO_SPENDING = EARNING_KINDS | {CLAWED_BACK, "expired", "unlocked", "written_off"}
+_NO_SPENDING = GRANT_KINDS | {CLAWED_BACK, "expired", "unlocked", "written_off"}
 _COVERED = "covered"
 SPEND_DECIMALS = 9
 ZERO = Fraction(0)
@@ -78,8 +81,8 @@ class Movement(NamedTuple):
 class Bought:
     """A credited purchase with what it was granted; lines as columns, ``nets`` in ``currency``.
 
-    ``total`` and ``base`` are the points granted in all, tier bonus and campaigns included; ``movements`` are all
-    other lines of its lot. ``net_spend`` is in the program's currency.
+    ``total`` and ``base`` are the points granted in all, tier bonus and campaigns included, split to the lines by
+    ``weights``; ``movements`` are all other lines of its lot. ``net_spend`` is in the program's currency.
     """
 
     lot_id: UUID
@@ -91,6 +94,7 @@ class Bought:
     skus: Sequence[str]
     quantities: Sequence[Decimal]
     nets: Sequence[Decimal]
+    weights: Sequence[Decimal | Fraction]
     reasons: Mapping[int, str]
     net_spend: Decimal
     total: int
@@ -139,6 +143,7 @@ class Outcome:
         return sum(taking.points for taking in self.takings)
 
 
+@exactly
 def outcomes(refunds: Iterable[Refund], purchases: Iterable[Bought]) -> list[Outcome]:
     """Decide all refunds of a customer, in the order in which they happened, over their purchases.
 
@@ -151,6 +156,15 @@ def outcomes(refunds: Iterable[Refund], purchases: Iterable[Bought]) -> list[Out
         _decide(refund, lots, newest)
         for refund in sorted(refunds, key=lambda refund: (refund.occurred_at, refund.key))
     ]
+
+
+def targets_of(decided: Iterable[Outcome]) -> dict[tuple[UUID, UUID], Taking]:
+    """What each refund takes of each lot, by both their ids."""
+    return {
+        (outcome.refund.key, taking.lot_id): taking
+        for outcome in decided
+        for taking in outcome.takings
+    }
 
 
 def _decide(refund: Refund, lots: Mapping[UUID, _Lot], newest: Sequence[_Lot]) -> Outcome:
@@ -322,8 +336,8 @@ class _Lot:
         if self.points:
             return
         bought = self.bought
-        self.points = split(bought.total, bought.nets, bought.reasons)
-        self.bases = split(bought.base, bought.nets, bought.reasons)
+        self.points = _split(bought.total, bought)
+        self.bases = _split(bought.base, bought)
         self.eligible = sum(
             (Fraction(net) for index, net in enumerate(bought.nets) if index not in bought.reasons),
             ZERO,
@@ -388,3 +402,12 @@ class _Lot:
         )
         expired = max(0, bought.total + spent - self.open)
         return max(self.taken, self.open + max(0, due - self.open - expired))
+
+
+def _split(points: int, bought: Bought) -> Sequence[int]:
+    weights = [
+        Fraction(0) if index in bought.reasons else Fraction(weight)
+        for index, weight in enumerate(bought.weights)
+    ]
+    # Points that no line has earned, such as a fixed bonus, go with the last unit that comes back.
+    return allocate(points, weights) if any(weights) else [0] * len(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.points.handlers.purchases import Purchases
+from services.points.handlers.refunds import Refunds
 from services.points.handlers.tier_changes import TierChanges
 from shared.program import Program
 
@@ -14,4 +15,5 @@ class Handlers:
 
     def __init__(self, program: Program) -> None:
         self.purchases = Purchases(program).handle
+        self.refunds = Refunds(program).handle
         self.tier_changes = TierChanges(program).handle

@@ -13,6 +13,7 @@ from services.points.domain.columns import Columns, columns_of
 from services.points.domain.earning import Assessment
 from services.points.domain.exact import exactly
 from services.points.domain.wording import multiplier_text
+from services.points.handlers.refunds import meet
 from services.points.handlers.settling import settle
 from services.points.ledger import Account, EntryRow, Known, UncreditedRow
 from shared.contracts import points as contract
@@ -44,6 +45,11 @@ class Purchase(NamedTuple):
         data = self.event.data
         return None if data.is_test else data.customer_id
 
+    @property
+    def why(self) -> str | None:
+        """Why no account is: it is a guest's, or a test."""
+        return None if self.customer else TEST if self.event.data.is_test else GUEST
+
 
 class Purchases:
     """The handler of completed purchases, bound to the program in force."""
@@ -55,13 +61,17 @@ class Purchases:
     async def handle(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
         """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
         candidates = self._valued(work, events)
-        accounts, known = await ledger.lock_and_know(
+        accounts, known, awaited = await ledger.lock_and_know(
             work.conn,
             {p.customer for p in candidates if p.customer},
             [p.id for p in candidates],
             [p.event.key for p in candidates],
         )
-        await self.book(work, _unknown(work, candidates, known), accounts)
+        fresh = _unknown(work, candidates, known)
+        await self.book(work, fresh, accounts)
+        if awaited:
+            come = [(p.id, p.customer, p.why) for p in fresh if p.id in awaited]
+            await meet(work, come, accounts.values())
         await settle(work, self._program, [a for a in accounts.values() if a.flags])
 
     async def book(

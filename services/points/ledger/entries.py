@@ -102,16 +102,23 @@ class Known(NamedTuple):
 
 async def lock_and_know(
     conn: Connection, customers: Collection[str], purchases: Sequence[UUID], events: Sequence[UUID]
-) -> tuple[dict[str, Account], Sequence[Known]]:
-    """The customers' accounts, made where missing, locked until commit; and which orders and events are known."""
+) -> tuple[dict[str, Account], Sequence[Known], Collection[UUID]]:
+    """The customers' accounts, made where missing, locked until commit; and which orders and events are known.
+
+    The third are those of ``purchases`` that refunds have been told of.
+    """
     wanted = sorted(customers)
     accounts: dict[str, Account] = {}
     known: list[Known] = []
+    awaited: set[UUID] = set()
     for _ in range(LOOKS_MAX):
         for row in await conn.fetch(sql.lock_and_know, wanted, purchases, events):
             account_id, customer_id, seq, balance, revision, timeline, flags, *seen = row
             if account_id is None:
-                known.append(Known(*seen))
+                if seen[1] is None:
+                    awaited.add(seen[0])
+                else:
+                    known.append(Known(*seen))
                 continue
             moves = _moves.decode(timeline) if timeline else ()
             accounts[customer_id] = Account(
@@ -119,13 +126,13 @@ async def lock_and_know(
             )
         wanted = [customer for customer in wanted if customer not in accounts]
         if not wanted:
-            return accounts, known
+            return accounts, known, awaited
     raise asyncpg.LockNotAvailableError(f"accounts appear and vanish: {wanted[:3]}")
 
 
 async def lock_accounts(conn: Connection, customers: Collection[str]) -> dict[str, Account]:
     """The customers' accounts, made where missing, locked until commit."""
-    accounts, _ = await lock_and_know(conn, customers, (), ())
+    accounts, _, _ = await lock_and_know(conn, customers, (), ())
     return accounts
 
 

@@ -2,6 +2,7 @@
 -- Make the accounts that are missing and lock all of them, always in the same order; and tell which of these orders
 -- or events have been seen, with the fingerprint of what they said. One that another transaction adds while this
 -- one waits for its locks is not seen, and cannot be added a second time either: the primary keys are in the way.
+-- A purchase without event_key is one that refunds have been told of.
 WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u(customer_id)),
      made AS (
          INSERT INTO accounts (customer_id)
@@ -25,7 +26,10 @@ SELECT entry_id, event_key, fingerprint FROM entries WHERE event_key = ANY(:even
 UNION
 SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE purchase_id = ANY(:purchases::uuid[])
 UNION
-SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[])) AS known;
+SELECT purchase_id, event_key, fingerprint FROM uncredited WHERE event_key = ANY(:events::uuid[])) AS known
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, purchase_id, NULL, NULL
+FROM refunds WHERE purchase_id = ANY(:purchases::uuid[]);
 
 -- name: append_entries!
 -- A few lines and their accounts' new position and sum in one statement.

@@ -1,0 +1,101 @@
+-- name: known_refunds
+-- Which of these refunds or events have been seen, with the fingerprint of what they said.
+SELECT refund_key, event_key, fingerprint FROM refunds WHERE refund_key = ANY(:keys::uuid[])
+UNION
+SELECT refund_key, event_key, fingerprint FROM refunds WHERE event_key = ANY(:events::uuid[]);
+
+-- name: purchases_of
+-- Whose these purchases are: the customer's for credited ones, none but why for those set aside.
+SELECT e.entry_id AS purchase_id, a.customer_id, NULL AS why
+FROM entries e JOIN accounts a USING (account_id)
+WHERE e.entry_id = ANY(:purchases::uuid[]) AND e.kind = 'earned'
+UNION ALL
+SELECT purchase_id, NULL, why FROM uncredited u
+WHERE purchase_id = ANY(:purchases::uuid[])
+  AND NOT EXISTS (SELECT FROM entries e WHERE e.entry_id = u.purchase_id);
+
+-- name: hold_purchases!
+-- Let nobody begin a batch of purchases until this transaction ends, and wait for those at work. Only for a refund of
+-- nobody's, of an unknown purchase: no account's lock stands between it and the purchase. (Writers take a weaker lock
+-- of this table before they look, so each of both sees the other's row.)
+LOCK TABLE accounts IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: add_outcomes!
+-- How new refunds stand before they are settled; their accounts are settled from now on.
+WITH added AS (
+    INSERT INTO refund_outcomes (refund_key, account_id, state, code, decided_at)
+    SELECT * FROM unnest(:keys::uuid[], :accounts::bigint[], :states::text[], :codes::text[],
+                         :decided::timestamptz[]))
+UPDATE accounts SET flags = flags | 1
+WHERE account_id = ANY(:accounts::bigint[]) AND flags & 1 = 0;
+
+-- name: meet_purchases
+-- These purchases have come, of these accounts (null: set aside, and why): refunds that wait for them belong to their
+-- customer, who is settled from now on; one that names another customer is refused. Returns the accounts concerned.
+WITH come AS (
+         SELECT * FROM unnest(:purchases::uuid[], :accounts::bigint[], :customers::text[], :whys::text[])
+             AS u(purchase_id, account_id, customer_id, why)),
+     met AS (
+         UPDATE refund_outcomes o
+         SET account_id = CASE WHEN r.customer_id <> c.customer_id THEN o.account_id ELSE c.account_id END,
+             state = CASE WHEN c.account_id IS NULL THEN 'uncredited'
+                          WHEN r.customer_id <> c.customer_id THEN 'refused' ELSE 'parked' END,
+             code = CASE WHEN c.account_id IS NULL THEN c.why || '-purchase'
+                         WHEN r.customer_id <> c.customer_id THEN 'other-customer' ELSE 'awaiting-purchase' END,
+             decided_at = :now::timestamptz
+         FROM refunds r JOIN come c USING (purchase_id)
+         WHERE r.refund_key = o.refund_key AND o.state IN ('parked', 'uncredited')
+         RETURNING o.account_id, o.state)
+UPDATE accounts SET flags = flags | 1
+WHERE account_id IN (SELECT account_id FROM met WHERE state = 'parked')
+RETURNING account_id;
+
+-- name: refunds_to_settle
+-- The refunds of these accounts that may take something, each with what is known of its purchase: whose it is, or why
+-- it was set aside. In the order in which they happened.
+SELECT o.account_id, r.refund_key, r.kind, r.shop, r.refund_id, r.order_id, r.purchase_id, r.customer_id, r.currency,
+       r.lines, r.amount, r.reason, r.occurred_at, r.event_id, o.state, o.code, o.points,
+       e.account_id AS owner, u.why
+FROM refund_outcomes o JOIN refunds r USING (refund_key)
+LEFT JOIN entries e ON e.entry_id = r.purchase_id AND e.kind = 'earned'
+LEFT JOIN uncredited u ON u.purchase_id = r.purchase_id AND e.entry_id IS NULL
+WHERE o.account_id = ANY(:accounts::bigint[]) AND o.state NOT IN ('refused', 'uncredited')
+ORDER BY o.account_id, r.occurred_at, r.refund_key;
+
+-- name: lots_to_settle
+-- All lines of the lots that these refunds are about; of accounts with a refund that names no order (searching), of
+-- all purchases up to its instant.
+SELECT e.account_id, e.lot_id, e.kind, e.points, e.base, e.occurred_at, e.available_at, e.expires_at, e.shop,
+       e.order_id, e.net_spend, e.event_key,
+       CASE WHEN e.kind IN ('earned', 'clawed_back') THEN e.explanation END AS explanation
+FROM entries e
+WHERE e.account_id = ANY(:accounts::bigint[])
+  AND (e.lot_id = ANY(:lots::uuid[])
+       OR e.lot_id IN (
+           SELECT a.entry_id
+           FROM unnest(:searching::bigint[], :until::timestamptz[]) AS s(account_id, until)
+           JOIN entries a ON a.account_id = s.account_id AND a.kind = 'earned' AND a.occurred_at <= s.until))
+ORDER BY e.account_id, e.seq;
+
+-- name: decide_outcomes!
+-- How refunds stand after they were settled.
+UPDATE refund_outcomes o SET state = u.state, code = u.code, points = u.points, decided_at = :now::timestamptz
+FROM unnest(:keys::uuid[], :states::text[], :codes::text[], :points::bigint[]) AS u(refund_key, state, code, points)
+WHERE o.refund_key = u.refund_key;
+
+-- name: reductions_of
+-- What refunds take out of these lots as it stands: the newest line of each refund and lot says it in full.
+SELECT DISTINCT ON (lot_id, event_key) lot_id, event_key, occurred_at, explanation
+FROM entries
+WHERE lot_id = ANY(:lots::uuid[]) AND account_id = ANY(:accounts::bigint[]) AND kind = 'clawed_back'
+ORDER BY lot_id, event_key, seq DESC;
+
+-- name: cancelled_orders
+-- The cancelled purchases of these accounts: what was spent on them goes back.
+SELECT o.account_id, r.refund_key, r.shop, r.order_id, r.occurred_at, r.event_id
+FROM refund_outcomes o JOIN refunds r USING (refund_key)
+WHERE o.account_id = ANY(:accounts::bigint[]) AND r.kind = 'cancellation' AND o.state NOT IN ('refused', 'uncredited');
+
+-- name: states
+-- How these refunds stand.
+SELECT refund_key, state, code FROM refund_outcomes WHERE refund_key = ANY(:keys::uuid[]);
