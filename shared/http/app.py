@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from shared.http import docs, problems, responses
+from shared.http import bodies, docs, problems, responses
 from shared.http.health import Check, Readiness
 from shared.http.keys import KeyRing, Require
 from shared.http.middleware import Observed
@@ -161,6 +161,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             for operation in operations.values():
                 scopes = sorted(scopes_of(by_id[operation["operationId"]]))
                 operation["x-scopes"] = scopes
+        schema["components"]["schemas"] |= bodies.named_in(schema["paths"])
         schema.get("components", {}).get("schemas", {}).pop("HTTPValidationError", None)
         app.openapi_schema = schema
     return app.openapi_schema

@@ -20,13 +20,10 @@ Findings = Iterator[Finding]
 
 # What the file may say but this version does not do: (path, word, what it does instead).
 LATER_WORDS: tuple[tuple[Path, str, str], ...] = (
-    (("enrolment",), "opt_in", "automatic"),
     (("earning", "expiry", "kind"), "inactivity", "none, after"),
     (("tiers", "window", "kind"), "anniversary", "rolling, calendar_year, lifetime"),
 )
 LATER_PARTS: tuple[Path, ...] = (
-    ("earning", "campaigns"),
-    ("earning", "activities"),
     ("rewards", "birthday"),
     ("rewards", "catalog"),
 )
@@ -162,6 +159,14 @@ def _campaigns(raw: Raw) -> Findings:
             yield Finding((*path, "until"), message, f"after {item['from']}")
         if isinstance(item, dict) and item.get("multiplier") is None and item.get("bonus") is None:
             yield Finding(path, "gives nothing", "a multiplier or a bonus")
+        factor = raw.read(as_decimal, *path, "multiplier")
+        if factor is not None and 0 < factor <= 1:
+            message = f"{factor} gives nothing: it is times the points"
+            yield Finding((*path, "multiplier"), message, "more than 1")
+        hours = raw.mapping(*path, "when", "hours")
+        if "from" in hours and hours["from"] == hours.get("until"):
+            message = f"end ({hours['until']}) when they begin"
+            yield Finding((*path, "when", "hours", "until"), message, "another time of the day")
         for place, _ in raw.items(*path, "when", "tiers"):
             yield from _known(raw, place, "tiers")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
-from services.points.domain import clawbacks, wording
+from services.points.domain import campaign_wording, clawbacks, wording
 from services.points.domain.clawbacks import PackedClawback
-from services.points.domain.earning import TEST, split
+from services.points.domain.earning import TEST
 from services.points.domain.exact import exactly
+from services.points.domain.facts import PackedFact, sentence
+from services.points.domain.packed_campaigns import CAMPAIGN, PackedCampaign, PackedGrant
 from services.points.domain.packing import (
     AWARD,
     CORRECTION,
@@ -22,78 +23,18 @@ from services.points.domain.packing import (
     pack,
     pack_correction,
 )
+from services.points.domain.story import (
+    ExplainedLine,
+    Explanation,
+    Fired,
+    Inputs,
+    NotFired,
+    Step,
+)
 from services.points.domain.wording import Sentence
 from shared.money import Rounding
 
 __all__ = ["Explanation", "fingerprint", "pack", "pack_correction", "unpack"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the calculation: the rule, its exact result, and both in words."""
-
-    rule: str
-    value: str
-    text: Sentence
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedLine:
-    """What one line gave; ``net`` in the purchase's currency, ``reason`` only where it earned nothing."""
-
-    line_id: str
-    sku: str
-    quantity: Decimal
-    net: Decimal
-    points: int
-    reason: str | None
-    text: Sentence | None
-
-
-@dataclass(frozen=True, slots=True)
-class NotFired:
-    """A rule that gave nothing, and the condition that failed."""
-
-    rule: str
-    condition: str
-    text: Sentence
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the shop sent and the calculation began with."""
-
-    currency: str
-    exchange_rate: Decimal | None
-    order_discount: Decimal
-    prices_include_tax: bool
-    net_spend: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The whole story of an entry; ``points`` is what the entry changed, ``total`` what stood afterwards.
-
-    ``exact`` is the value before rounding, after the multiplier. A correction has neither lines nor inputs of
-    its own: those stand with the award it corrects.
-    """
-
-    kind: str
-    program: str
-    program_version: str
-    sentence: Sentence
-    steps: list[Step]
-    points: int
-    total: int
-    base: int | None
-    bonus: int | None
-    exact: str
-    rounding: Rounding
-    tier: str | None
-    multiplier: str
-    inputs: Inputs | None
-    lines: list[ExplainedLine]
-    not_fired: list[NotFired]
 
 
 @exactly
@@ -102,6 +43,10 @@ def unpack(stored: bytes | str, names: Mapping[str, str] | None = None) -> Expla
     packed = decode(stored)
     if isinstance(packed, PackedAward):
         return _award(packed, names or {})
+    if isinstance(packed, PackedCampaign):
+        return _campaign(packed, names or {})
+    if isinstance(packed, PackedFact):
+        return _fact(packed)
     if isinstance(packed, PackedClawback):
         return _clawback(packed)
     return _correction(packed, names or {})
@@ -131,14 +76,15 @@ def _award(packed: PackedAward, names: Mapping[str, str]) -> Explanation:
             net_spend=packed.net_spend,
         ),
         lines=_lines(packed),
-        not_fired=[_not_fired(rule, names) for rule in packed.unfired],
+        not_fired=[_not_fired(rule, names, packed.currency) for rule in packed.unfired],
+        campaigns=_fired(packed.fired),
     )
 
 
 def _lines(packed: PackedAward) -> list[ExplainedLine]:
     reasons = packed.reasons or {}
     ids = packed.line_ids or COUNTED_IDS
-    points = split(packed.total, packed.nets, reasons)
+    points = packed.lines(packed.total)
     columns = zip(ids, packed.skus, packed.quantities, packed.nets, points, strict=False)
     return [
         ExplainedLine(
@@ -164,34 +110,118 @@ def _award_sentence(packed: PackedAward, names: Mapping[str, str]) -> Sentence:
     total, per = wording.points(packed.total), _points_per(packed)
     spend = wording.money(packed.net_spend, packed.currency)
     german, english = f"{total.de}: {per.de} auf {spend.de}", f"{total.en}: {per.en} on {spend.en}"
+    for grant in packed.fired:
+        added = campaign_wording.added(grant)
+        german, english = f"{german}, {added.de}", f"{english}, {added.en}"
     if multiplier != 1:
         tier = wording.tier(_name(packed.tier, names), multiplier)
         german, english = f"{german}, {tier.de}", f"{english}, {tier.en}"
-    if Fraction(packed.exact) * multiplier != packed.total:
+    if Fraction(packed.exact) * multiplier != _uncapped(packed):
         rounded = wording.rounded(packed.rounding)
         german, english = f"{german}, {rounded.de}", f"{english}, {rounded.en}"
+    for grant in packed.fired:
+        if grant.capped:
+            cut = campaign_wording.cut(grant)
+            german, english = f"{german}; {cut.de}", f"{english}; {cut.en}"
     return Sentence(f"{german}.", f"{english}.")
 
 
 def _award_steps(packed: PackedAward, names: Mapping[str, str]) -> list[Step]:
-    base, multiplier = Fraction(packed.exact), Fraction(packed.multiplier)
-    exact, per = wording.number(base), _points_per(packed)
+    plain = Fraction(packed.plain or packed.exact)
+    exact, per = wording.number(plain), _points_per(packed)
     steps = _spend_steps(packed)
     text = Sentence(f"{per.de}: {exact.de}", f"{per.en}: {exact.en}")
-    steps.append(Step("base", wording.exact_text(base), text))
-    tier, exact = (
-        wording.tier(_name(packed.tier, names), multiplier),
-        wording.number(base * multiplier),
-    )
-    text = Sentence(f"{tier.de}: {exact.de}", f"{tier.en}: {exact.en}")
-    steps.append(Step("tier", wording.exact_text(base * multiplier), text))
-    steps.append(_rounding_step(packed.rounding, packed.total))
+    steps.append(Step("base", wording.exact_text(plain), text))
+    steps += _decided_steps(packed, names)
     basic, bonus = wording.points(packed.base), wording.points(packed.total - packed.base)
     text = Sentence(
         f"{basic.de} und {bonus.de} Stufenbonus", f"{basic.en} and {bonus.en} tier bonus"
     )
     steps.append(Step("bonus", str(packed.total - packed.base), text))
     return steps
+
+
+def _decided_steps(packed: PackedAward | PackedCampaign, names: Mapping[str, str]) -> list[Step]:
+    """From the exact value to whole points: campaigns, tier, rounding, caps."""
+    exact, multiplier = Fraction(packed.exact), Fraction(packed.multiplier)
+    steps = [
+        Step(
+            f"{CAMPAIGN}:{grant.id}",
+            wording.exact_text(Fraction(grant.exact)),
+            campaign_wording.added(grant),
+        )
+        for grant in packed.fired
+    ]
+    tier = wording.tier(_name(packed.tier, names), multiplier)
+    shown = wording.number(exact * multiplier)
+    text = Sentence(f"{tier.de}: {shown.de}", f"{tier.en}: {shown.en}")
+    steps.append(Step("tier", wording.exact_text(exact * multiplier), text))
+    steps.append(_rounding_step(packed.rounding, _uncapped(packed)))
+    steps += [
+        Step(f"cap:{grant.id}", str(grant.points - grant.asked), campaign_wording.cut(grant))
+        for grant in packed.fired
+        if grant.capped
+    ]
+    return steps
+
+
+def _uncapped(packed: PackedAward | PackedCampaign) -> int:
+    """The rounded value before caps cut something of it."""
+    return packed.total + sum(grant.asked - grant.points for grant in packed.fired)
+
+
+def _fired(fired: Sequence[PackedGrant]) -> list[Fired]:
+    return [
+        Fired(
+            campaign=grant.id,
+            name=grant.name or None,
+            exact=wording.exact_text(Fraction(grant.exact)),
+            asked=grant.asked,
+            points=grant.points,
+            capped_by=grant.capped or None,
+            text=campaign_wording.cut(grant) if grant.capped else campaign_wording.added(grant),
+        )
+        for grant in fired
+    ]
+
+
+def _campaign(packed: PackedCampaign, names: Mapping[str, str]) -> Explanation:
+    exact, multiplier = Fraction(packed.exact), Fraction(packed.multiplier)
+    points, base = packed.total - packed.total_before, packed.base - packed.base_before
+    change = wording.points(points, signed=True)
+    old, new = wording.points(packed.total_before), wording.points(packed.total)
+    sentence = Sentence(
+        f"{change.de}: die Aktionen dieses Einkaufs neu gerechnet, weil etwas später bekannt wurde;"
+        f" {new.de} statt {old.de}.",
+        f"{change.en}: the campaigns of this purchase worked out anew, as something became known"
+        f" later; {new.en} instead of {old.en}.",
+    )
+    booked = Sentence(f"bisher {old.de}, also {change.de}", f"so far {old.en}, hence {change.en}")
+    plain = wording.number(Fraction(packed.plain))
+    before = Sentence(f"ohne Aktionen: {plain.de}", f"without campaigns: {plain.en}")
+    return Explanation(
+        kind=CAMPAIGN,
+        program=packed.program,
+        program_version=packed.version,
+        sentence=sentence,
+        steps=[
+            Step("base", wording.exact_text(Fraction(packed.plain)), before),
+            *_decided_steps(packed, names),
+            Step("difference", str(points), booked),
+        ],
+        points=points,
+        total=packed.total,
+        base=base,
+        bonus=points - base,
+        exact=wording.exact_text(exact * multiplier),
+        rounding=packed.rounding,
+        tier=packed.tier,
+        multiplier=wording.exact_text(multiplier),
+        inputs=None,
+        lines=[],
+        not_fired=[_not_fired(rule, names, "") for rule in packed.unfired],
+        campaigns=_fired(packed.fired),
+    )
 
 
 def _spend_steps(packed: PackedAward) -> list[Step]:
@@ -260,6 +290,28 @@ def _correction(packed: PackedCorrection, names: Mapping[str, str]) -> Explanati
     )
 
 
+def _fact(packed: PackedFact) -> Explanation:
+    told = sentence(packed)
+    return Explanation(
+        kind=packed.code,
+        program=packed.program,
+        program_version=packed.version,
+        sentence=told,
+        steps=[Step(packed.code, str(packed.points), told)],
+        points=packed.points,
+        total=packed.total,
+        base=None,
+        bonus=None,
+        exact=str(packed.points),
+        rounding=packed.rounding,
+        tier=None,
+        multiplier="1",
+        inputs=None,
+        lines=[],
+        not_fired=[],
+    )
+
+
 def _clawback(packed: PackedClawback) -> Explanation:
     taken = packed.points_before - packed.points
     return Explanation(
@@ -297,7 +349,13 @@ def _points_per(packed: PackedAward) -> Sentence:
     return Sentence(f"{points.de} je {amount.de}", f"{points.en} per {amount.en}")
 
 
-def _not_fired(rule: list[str], names: Mapping[str, str]) -> NotFired:
+def _not_fired(rule: list[str], names: Mapping[str, str], currency: str) -> NotFired:
+    if rule[0] == CAMPAIGN:
+        _, campaign, _, condition, needed, found, by = rule
+        told = campaign_wording.missed(rule[1:], names, currency)
+        return NotFired(
+            f"{CAMPAIGN}:{campaign}", condition, told, needed or None, found or None, by or None
+        )
     if rule[0] == "tier":
         level = wording.tier(_name(rule[1], names), Fraction(rule[2]))
         text = Sentence(

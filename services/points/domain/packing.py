@@ -19,8 +19,17 @@ import msgspec
 from services.points.domain.bonus import TierInForce
 from services.points.domain.clawbacks import PackedClawback
 from services.points.domain.columns import Columns, columns_of
-from services.points.domain.earning import TEST, Assessment, Award
+from services.points.domain.deciding import Case, Decision
+from services.points.domain.earning import TEST, Assessment, Award, split
 from services.points.domain.exact import ZERO, exactly
+from services.points.domain.facts import PackedFact
+from services.points.domain.packed_campaigns import (
+    PackedCampaign,
+    PackedGrant,
+    PackedOffer,
+    missed_rules,
+    texts,
+)
 from services.points.domain.rules import Rules, rules_of
 from services.points.domain.validation import LINES_MAX
 from shared.contracts.purchases import PurchaseCompleted
@@ -70,11 +79,17 @@ class PackedAward(
         "tier": "l",
         "multiplier": "f",
         "unfired": "u",
+        "plain": "x0",
+        "fired": "cf",
+        "offers": "co",
+        "weights": "lw",
     },
 ):
     """An award, its lines as columns; ``exact`` and ``multiplier`` are fractions (``1123/25``).
 
-    Each line's points are a function of ``total``, ``nets`` and ``reasons``, and left to the reading side.
+    Each line's points are a function of ``total``, ``nets`` and ``reasons``, and left to the reading side;
+    ``weights`` are there instead of the nets where campaigns counted some lines more than others. ``plain`` is the
+    exact value without campaigns where ``exact`` is more; ``offers`` are there where they may be decided anew.
     """
 
     program: str
@@ -99,6 +114,20 @@ class PackedAward(
     tier: str | None = None
     multiplier: str = "1"
     unfired: list[list[str]] = []
+    plain: str | None = None
+    fired: Sequence[PackedGrant] = ()
+    offers: Sequence[PackedOffer] = ()
+    weights: Sequence[str] | None = None
+
+    def lines(self, total: int) -> Sequence[int]:
+        """Split a total of this award's lot to its lines."""
+        weights = [Fraction(weight) for weight in self.weights] if self.weights else self.nets
+        return split(total, weights, self.reasons or {})
+
+    def case(self) -> Case:
+        """What its campaigns were decided from."""
+        offers = [offer.offer() for offer in self.offers]
+        return Case(Fraction(self.plain or self.exact), self.rounding, offers)
 
 
 class PackedCorrection(
@@ -134,7 +163,7 @@ class PackedCorrection(
     multiplier_before: str = "1"
 
 
-Packed = PackedAward | PackedCorrection | PackedClawback
+Packed = PackedAward | PackedCorrection | PackedCampaign | PackedFact | PackedClawback
 decode = msgspec.json.Decoder(Packed).decode
 
 
@@ -149,33 +178,61 @@ def pack(
     """Write down how an award came about, as JSON to be stored with its entry."""
     rules = rules_of(program)
     columns = columns or columns_of(purchase.lines)
+    packed = _packed(purchase, assessment, award, tier, rules, columns)
+    if award.decided is not None:
+        packed = _with_campaigns(packed, award, award.decided)
+    return _encode(packed)
+
+
+def _packed(
+    purchase: PurchaseCompleted,
+    assessment: Assessment,
+    award: Award,
+    tier: TierInForce,
+    rules: Rules,
+    columns: Columns,
+) -> PackedAward:
     line_ids = columns.line_ids
     foreign = purchase.currency != rules.currency
-    return _encode(
-        PackedAward(
-            program=rules.id,
-            version=rules.version,
-            currency=rules.currency,
-            points_per=rules.points_per,
-            rounding=rules.rounding,
-            skus=columns.skus,
-            quantities=columns.quantities,
-            nets=assessment.nets,
-            net_spend=assessment.net_spend,
-            exact=str(assessment.exact),
-            base=award.base,
-            total=award.total,
-            paid_in=purchase.currency if foreign else None,
-            exchange_rate=purchase.exchange_rate if foreign else None,
-            order_discount=purchase.order_discount or ZERO,
-            net_of_tax=rules.net_of_tax,
-            tax_on_top=not purchase.prices_include_tax,
-            line_ids=None if line_ids == COUNTED_IDS[: len(line_ids)] else line_ids,
-            reasons=assessment.reasons or None,
-            tier=tier.id,
-            multiplier=str(tier.multiplier),
-            unfired=_unfired(assessment, tier, rules),
-        )
+    return PackedAward(
+        program=rules.id,
+        version=rules.version,
+        currency=rules.currency,
+        points_per=rules.points_per,
+        rounding=rules.rounding,
+        skus=columns.skus,
+        quantities=columns.quantities,
+        nets=assessment.nets,
+        net_spend=assessment.net_spend,
+        exact=str(assessment.exact),
+        base=award.base,
+        total=award.total,
+        paid_in=purchase.currency if foreign else None,
+        exchange_rate=purchase.exchange_rate if foreign else None,
+        order_discount=purchase.order_discount or ZERO,
+        net_of_tax=rules.net_of_tax,
+        tax_on_top=not purchase.prices_include_tax,
+        line_ids=None if line_ids == COUNTED_IDS[: len(line_ids)] else line_ids,
+        reasons=assessment.reasons or None,
+        tier=tier.id,
+        multiplier=str(tier.multiplier),
+        unfired=_unfired(assessment, tier, rules),
+    )
+
+
+def _with_campaigns(packed: PackedAward, award: Award, decision: Decision) -> PackedAward:
+    """Add what campaigns gave, what they did not and why, and what deciding anew would need."""
+    offered = award.offered
+    assert offered is not None  # noqa: S101 - nothing is decided that was not offered
+    fired = [PackedGrant.of(grant) for grant in decision.grants]
+    return msgspec.structs.replace(
+        packed,
+        exact=str(decision.exact),
+        plain=str(award.assessment.exact) if fired else None,
+        fired=fired,
+        offers=[PackedOffer.of(offer) for offer in offered.made] if offered.changeable else (),
+        weights=texts(award.weights),
+        unfired=[*packed.unfired, *missed_rules(offered.missed), *missed_rules(decision.missed)],
     )
 
 

@@ -1,0 +1,69 @@
+-- name: campaign_lots
+-- Every purchase of these accounts whose campaigns may be decided anew, as it stands now, with what it has drawn from
+-- budgets; in the order in which caps fill.
+SELECT e.account_id, e.entry_id, e.occurred_at, e.available_at, e.expires_at, e.shop, e.order_id, e.net_spend,
+       e.fingerprint, e.event_key, e.event_id, e.explanation,
+       (e.points + coalesce(c.points, 0))::bigint AS total, (e.base + coalesce(c.base, 0))::bigint AS base,
+       coalesce(c.entries, 0) AS corrections, d.campaigns, d.points AS drawn
+FROM entries e
+LEFT JOIN LATERAL (
+    SELECT sum(k.points) AS points, sum(k.base) AS base, count(*) AS entries FROM entries k
+    WHERE k.account_id = e.account_id AND k.lot_id = e.entry_id AND k.kind IN ('tier_bonus', 'campaign')) c ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(g.campaign) AS campaigns, array_agg(g.points) AS points
+    FROM (SELECT campaign, sum(points)::bigint AS points FROM campaign_draws
+          WHERE lot_id = e.entry_id GROUP BY campaign) g) d ON true
+WHERE e.account_id = ANY(:account_ids::bigint[]) AND e.kind = 'earned' AND e.reason = 'campaign'
+ORDER BY e.account_id, e.occurred_at, e.entry_id;
+
+-- name: first_purchases
+-- The first purchase of each of these accounts.
+SELECT DISTINCT ON (account_id) account_id, entry_id, occurred_at
+FROM entries
+WHERE account_id = ANY(:account_ids::bigint[]) AND kind = 'earned'
+ORDER BY account_id, occurred_at, entry_id;
+
+-- name: flag_capped!
+-- These accounts have a purchase whose campaigns a late event may change.
+UPDATE accounts SET flags = flags | 4 WHERE account_id = ANY(:account_ids::bigint[]);
+
+-- name: make_budgets!
+-- Campaigns whose budget nobody has drawn from yet.
+INSERT INTO campaign_budgets (campaign) SELECT campaign FROM unnest(:campaigns::text[]) AS u(campaign) ORDER BY campaign
+ON CONFLICT DO NOTHING;
+
+-- name: lock_budgets
+-- What these campaigns have given, locked until commit, always in the same order.
+SELECT campaign, drawn FROM campaign_budgets WHERE campaign = ANY(:campaigns::text[]) ORDER BY campaign FOR UPDATE;
+
+-- name: budgets
+-- What these campaigns have given by now.
+SELECT campaign, drawn FROM campaign_budgets WHERE campaign = ANY(:campaigns::text[]);
+
+-- name: draw!
+-- Take points out of locked budgets, each for an entry and the purchase it belongs to.
+WITH taken AS (
+    SELECT * FROM unnest(:campaigns::text[], :entries::uuid[], :lots::uuid[], :points::bigint[])
+        AS u(campaign, entry_id, lot_id, points)),
+less AS (
+    UPDATE campaign_budgets b SET drawn = b.drawn + t.points
+    FROM (SELECT campaign, sum(points) AS points FROM taken GROUP BY campaign) t
+    WHERE b.campaign = t.campaign)
+INSERT INTO campaign_draws (campaign, entry_id, lot_id, points, recorded_at)
+SELECT campaign, entry_id, lot_id, points, :recorded::timestamptz FROM taken;
+
+-- name: capped_accounts
+-- The next accounts that have purchases whose campaigns may be decided anew, to be checked.
+SELECT account_id, customer_id, timeline FROM accounts
+WHERE flags & 4 <> 0 AND account_id > :after::bigint ORDER BY account_id LIMIT :rows::int;
+
+-- name: reductions
+-- What refunds take out of these lots as it stands: the newest line of each refund and lot says it in full.
+SELECT DISTINCT ON (lot_id, event_key) lot_id, event_key, explanation
+FROM entries
+WHERE account_id = ANY(:account_ids::bigint[]) AND lot_id = ANY(:lots::uuid[]) AND kind = 'clawed_back'
+ORDER BY lot_id, event_key, seq DESC;
+
+-- name: quoted_account
+-- A customer's account as a quote needs it: read, not locked.
+SELECT account_id, customer_id, seq, balance, revision, timeline, flags FROM accounts WHERE customer_id = :customer::text;
