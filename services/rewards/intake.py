@@ -11,7 +11,10 @@ from shared.events.model import Route
 from shared.program import Program
 
 # Types on our topics that are none of our business, and no mistake either.
-IGNORED = (points.ADJUSTED, points.UNLOCKED, points.EXPIRED, points.CLAWED_BACK, tiers.WILL_DOWNGRADE)
+IGNORED = (
+    *(points.ADJUSTED, points.UNLOCKED, points.EXPIRED, points.CLAWED_BACK, *points.SPENDING),
+    tiers.WILL_DOWNGRADE,
+)
 # Getting to know a customer can wait for the next vouchers.
 PATIENT = (points.TOPIC,)
 

@@ -15,10 +15,12 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from shared.clock import Period
 from shared.program.base import Section
+from shared.program.corrections import Corrections
 from shared.program.earning import Earning
 from shared.program.fields import (
     Currency,
     Days,
+    Flag,
     Id,
     Ids,
     MaybeSomeDays,
@@ -74,6 +76,14 @@ class Tiers(Section):
     )
 
 
+class Guests(Section):
+    """Purchases without a customer."""
+
+    claim_within: MaybeSomeDays = Field(
+        default=None, description="how long who signs up may claim one; without: never"
+    )
+
+
 class Program(Section):
     """All rules of one program."""
 
@@ -87,7 +97,20 @@ class Program(Section):
     enrolment: Annotated[Enrolment, choice(Enrolment)] = Field(
         default="automatic", description="every customer takes part, or those who asked to"
     )
+    guests: Annotated[Guests, BeforeValidator(as_mapping)] = Field(
+        default=Guests(), description="purchases without a customer"
+    )
     earning: Earning = Field(description="how points are earned")
+    transfers: Flag = Field(
+        default=False, description="whether customers may give points to one another"
+    )
+    grace_on_restore: MaybeSomeDays = Field(
+        default=None,
+        description="how long points live that are given back after they would have expired; without: not at all",
+    )
+    corrections: Annotated[Corrections, BeforeValidator(as_mapping)] = Field(
+        default=Corrections(), description="points given or taken by hand"
+    )
     tiers: Tiers | None = Field(default=None, description="levels of customers")
     rewards: Annotated[Rewards, BeforeValidator(as_mapping)] = Field(
         default=Rewards(), description="what points are exchanged for"

@@ -254,7 +254,7 @@ async def test_the_statement_and_the_domain_agree(
         row = await views.balance(shop.connection, "any", at, live=False)
         assert row is not None
         expected = lots.balance(entries, at)
-        assert (row["open"], row["pending"], row["lifetime_earned"]) == (
+        assert (row["available"], row["pending"], row["lifetime_earned"]) == (
             expected.available,
             expected.pending,
             expected.lifetime_earned,

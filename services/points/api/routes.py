@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
@@ -47,7 +48,7 @@ EntryId = Annotated[UUID, Path(description="`id` of a ledger line.")]
 # What an entry shows as the ledger has it.
 COPIED = (
     *("kind", "points", "base", "bonus", "balance_after", "lot_id", "shop", "order_id"),
-    *("occurred_at", "recorded_at", "available_at", "expires_at", "tier", "reason"),
+    *("occurred_at", "recorded_at", "available_at", "expires_at", "tier", "reason", "actor"),
 )
 
 router = new_router("points")
@@ -90,8 +91,8 @@ async def entries(
         raise problems.customer_not_found(customer_id)
     shown = rows[:limit]
     cursor_key = (shown[-1]["seq"],) if shown else None
-    names = _tier_names(request.app.state.program)
-    data = [_entry(row, names) for row in shown]
+    names = tier_names(request.app.state.program)
+    data = [entry_of(row, names) for row in shown]
     return answer(_entries_cursor.page(EntryPage, data, cursor_key, more=len(rows) > limit))
 
 
@@ -100,20 +101,20 @@ async def entries(
     response_model=LotPage,
     dependencies=READ,
     responses=UNKNOWN_IN_LIST,
-    summary="A customer's lots, newest purchase first",
+    summary="A customer's lots, the newest first",
 )
 async def lots(
     request: Request, customer_id: CustomerId, limit: Limit = 20, cursor: CursorText = None
 ) -> Response:
-    """A lot is the award of one purchase together with its corrections."""
+    """A lot is the points of one award together with whatever went into and out of it."""
     key = _lots_cursor.decode(cursor)
+    now = clock.now()
     async with connection(request) as conn:
-        rows = await views.lots(conn, customer_id, key, limit + 1)
+        rows = await views.lots(conn, customer_id, now, key, limit + 1)
     if rows is None:
         raise problems.customer_not_found(customer_id)
     shown = rows[:limit]
     cursor_key = (shown[-1]["occurred_at"], shown[-1]["lot_id"]) if shown else None
-    now = clock.now()
     data = [_lot(row, now) for row in shown]
     return answer(_lots_cursor.page(LotPage, data, cursor_key, more=len(rows) > limit))
 
@@ -131,10 +132,10 @@ async def explanation(request: Request, entry_id: EntryId) -> Response:
         row = await views.explained_entry(conn, entry_id)
     if row is None:
         raise problems.Problem(ENTRY_NOT_FOUND, f"There is no ledger line {entry_id}.")
-    names = _tier_names(request.app.state.program)
+    names = tier_names(request.app.state.program)
     return answer(
         Explanation(
-            entry=_entry(row, names),
+            entry=entry_of(row, names),
             customer_id=row["customer_id"],
             explanation=explain.unpack(row["explanation"], names),
         )
@@ -145,10 +146,10 @@ def _balance(customer_id: str, instant: datetime, row: Record) -> Balance:
     ends = row["expiring_at"]
     return Balance(
         customer_id=customer_id,
-        available=max(0, row["open"]),
+        available=row["available"],
         pending=row["pending"],
-        held=0,
-        deficit=max(0, -row["open"]),
+        held=row["held"],
+        deficit=row["deficit"],
         lifetime_earned=row["lifetime_earned"],
         expiring_next=ExpiringNext(points=row["expiring_points"], expires_at=ends)
         if ends
@@ -157,7 +158,8 @@ def _balance(customer_id: str, instant: datetime, row: Record) -> Balance:
     )
 
 
-def _entry(row: Record, names: dict[str, str]) -> Entry:
+def entry_of(row: Any, names: Mapping[str, str]) -> Entry:
+    """Show a ledger line (a mapping by column); ``names`` turns tier ids into what customers read."""
     why = explain.unpack(row["explanation"], names).sentence
     return Entry(
         id=row["entry_id"],
@@ -169,7 +171,8 @@ def _entry(row: Record, names: dict[str, str]) -> Entry:
     )
 
 
-def _tier_names(program: Program) -> dict[str, str]:
+def tier_names(program: Program) -> dict[str, str]:
+    """What customers read for each tier id."""
     return {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
 
 

@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.points.domain import explain
 from shared.http.paging import Page
 
+Kind = Literal[
+    "earned", "tier_bonus", "campaign", "activity", "clawed_back", "covered", "written_off",
+    "unlocked", "expired", "captured", "restored", "adjusted", "reversed", "transferred", "withdrawn",
+]  # fmt: skip
+
 LOT = "0b6ff2b0-3c0e-5a3c-9d6c-5a1f1a7d2a10"
 
 WHY = "150 points: 1 point per 1.00 GBP on 120.00 GBP, tier Silber (× 1.25)."
@@ -33,6 +38,7 @@ ENTRY: dict[str, Any] = {
     "tier": "silver",
     "multiplier": "1.25",
     "reason": None,
+    "actor": None,
     "explanation": WHY,
     "explanation_de": WHY_DE,
 }
@@ -124,7 +130,7 @@ class Balance(BaseModel):
     pending: int = Field(description="Earned, not yet spendable.")
     held: int = Field(description="Reserved by holds.")
     deficit: int = Field(description="What the next credits absorb.")
-    lifetime_earned: int = Field(description="All points ever earned, corrections included.")
+    lifetime_earned: int = Field(description="Ever earned; what was taken back or spent included.")
     expiring_next: ExpiringNext | None
     as_of: datetime
 
@@ -135,7 +141,7 @@ class Entry(BaseModel):
     model_config = _shown(ENTRY)
 
     id: UUID
-    kind: Literal["earned", "tier_bonus"]
+    kind: Kind
     points: int = Field(description="Signed.")
     base: int = Field(description="Of `points`, what the purchase earned before the tier's part.")
     bonus: int = Field(description="Of `points`, the tier's part.")
@@ -145,18 +151,19 @@ class Entry(BaseModel):
     available_at: datetime
     expires_at: datetime | None = Field(description="Exclusive; null: never.")
     lot_id: UUID = Field(description="The award this line belongs to.")
-    shop: str
-    order_id: str
+    shop: str | None = Field(description="null: no purchase stands behind it.")
+    order_id: str | None
     source_event_id: str = Field(description="CloudEvents id of what caused it.")
     tier: str | None = Field(description="The tier whose multiplier counts; null below the first.")
     multiplier: str
-    reason: str | None
+    reason: str | None = Field(description="A code for programs; null: the purchase itself.")
+    actor: str | None = Field(description="Who caused it, where a person did: an API key's id.")
     explanation: str = Field(description="One sentence.")
     explanation_de: str = Field(description="The same in German.")
 
 
 class Lot(BaseModel):
-    """The points of one purchase with all corrections, and whether they count now."""
+    """The points of one award with whatever went into and out of it, and whether they count now."""
 
     model_config = _shown(
         {
@@ -164,6 +171,7 @@ class Lot(BaseModel):
             "shop": "online-retail",
             "order_id": "536365",
             "points": 173,
+            "reserved": 0,
             "occurred_at": "2010-12-01T08:26:00Z",
             "available_at": "2010-12-01T08:26:00Z",
             "expires_at": "2012-01-01T00:00:00Z",
@@ -172,9 +180,10 @@ class Lot(BaseModel):
     )
 
     lot_id: UUID
-    shop: str
-    order_id: str
-    points: int
+    shop: str | None
+    order_id: str | None
+    points: int = Field(description="What is in it; below 0: owed.")
+    reserved: int = Field(description="Of it, what live holds keep.")
     occurred_at: datetime
     available_at: datetime
     expires_at: datetime | None

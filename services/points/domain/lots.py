@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,12 +10,14 @@ from uuid import UUID
 
 from services.points.domain.expiry import TOLD_KINDS
 from services.points.domain.rules import rules_of
+from services.points.domain.settlement import Reserve
 from shared import clock
 from shared.program.model import Program
 
 EARNED = "earned"
 TIER_BONUS = "tier_bonus"
-EARNING_KINDS = frozenset({EARNED, TIER_BONUS})
+CAMPAIGN = "campaign"
+EARNING_KINDS = frozenset({EARNED, TIER_BONUS, CAMPAIGN})
 DAYS_KEPT_MAX = 20_000
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -99,26 +102,33 @@ def spend_order(found: Iterable[Lot]) -> list[Lot]:
     return sorted(found, key=lambda lot: (lot.expires_at or _NEVER, lot.occurred_at, lot.entry_id))
 
 
-def balance(entries: Iterable[Entry], at: datetime) -> Balance:
-    """Add up what counts at an instant; what had not happened by then is left out."""
+def balance(entries: Iterable[Entry], at: datetime, reserves: Iterable[Reserve] = ()) -> Balance:
+    """Add up what counts at an instant; what had not happened by then is left out.
+
+    What live holds reserve is taken off what is open; a lot below 0 is owed.
+    """
+    reserved: dict[UUID, int] = defaultdict(int)
+    for reserve in reserves:
+        if reserve.since <= at < reserve.until:
+            reserved[reserve.lot_id] += reserve.points
     known = [e for e in entries if e.occurred_at <= at and e.kind not in TOLD_KINDS]
     found = lots(known)
     spendable = [lot for lot in found if lot.counts(at)]
     return Balance(
-        available=sum(lot.points for lot in spendable),
-        pending=sum(lot.points for lot in found if at < lot.available_at),
-        held=0,
-        deficit=0,
+        available=max(0, sum(max(0, lot.points) - reserved[lot.id] for lot in spendable)),
+        pending=sum(max(0, lot.points) for lot in found if at < lot.available_at),
+        held=sum(reserved.values()),
+        deficit=sum(max(0, -lot.points) for lot in found),
         lifetime_earned=sum(entry.points for entry in known if entry.kind in EARNING_KINDS),
-        expiring_next=_expiring_next(spendable),
+        expiring_next=_expiring_next((lot, lot.points - reserved[lot.id]) for lot in spendable),
     )
 
 
-def _expiring_next(spendable: Iterable[Lot]) -> ExpiringNext | None:
+def _expiring_next(spendable: Iterable[tuple[Lot, int]]) -> ExpiringNext | None:
     by_end: dict[datetime, int] = {}
-    for lot in spendable:
-        if lot.expires_at is not None and lot.points > 0:
-            by_end[lot.expires_at] = by_end.get(lot.expires_at, 0) + lot.points
+    for lot, free in spendable:
+        if lot.expires_at is not None and free > 0:
+            by_end[lot.expires_at] = by_end.get(lot.expires_at, 0) + free
     if not by_end:
         return None
     first = min(by_end)
@@ -127,7 +137,9 @@ def _expiring_next(spendable: Iterable[Lot]) -> ExpiringNext | None:
 
 def _lot(entries: list[Entry]) -> Lot:
     # Its award is the entry that is no correction; a fragment without one still adds up.
-    award = next((entry for entry in entries if entry.kind != TIER_BONUS), entries[0])
+    award = next(
+        (entry for entry in entries if entry.kind not in (TIER_BONUS, CAMPAIGN)), entries[0]
+    )
     return Lot(
         id=award.lot_id,
         entry_id=award.id,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from os import urandom
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
+from services.points.domain.chaining import digest
 from services.points.domain.spending import Hold, Part, Spendable
 from services.points.ledger.entries import Account, EntryRow
 from shared.db import statements
@@ -61,12 +63,15 @@ async def store(
     rows: Sequence[EntryRow] = (),
     due: datetime | None = None,
 ) -> None:
-    """Write a hold as it stands, the lines it brings, and the account's position and flags.
+    """Write a hold as it stands, the lines it brings (a link of the chain), the account's position and flags.
 
     ``due`` is when time has to be told of the account's lots, where the hold changes that.
     """
+    batch = UUID(bytes=urandom(16)) if rows else None
     await conn.execute(
         sql.store_hold,
+        batch,
+        b"".join([digest(row) for row in rows]),
         hold.id,
         account.id,
         hold.state,
@@ -91,6 +96,12 @@ async def store(
 async def set_flags(conn: Connection, accounts: Collection[Account]) -> None:
     """Store the accounts' flags."""
     await conn.execute(sql.set_flags, [a.id for a in accounts], [a.flags for a in accounts])
+
+
+async def account_ids(conn: Connection, customers: Collection[str]) -> dict[str, int]:
+    """The account of each customer that has one; nothing is locked."""
+    rows = await conn.fetch(sql.account_ids, list(customers))
+    return {row["customer_id"]: row["account_id"] for row in rows}
 
 
 async def find_hold(conn: Connection, hold_id: UUID) -> Hold | None:

@@ -34,8 +34,11 @@ LEFT JOIN (
     GROUP BY u.lot_id) r ON r.lot_id = lot.lot_id;
 
 -- name: store_hold!
--- A hold as it stands now, with the lines it brings and the account's new position: one statement for all of it.
-WITH stored AS (
+-- A hold as it stands now, with the lines it brings, their link of the chain and the account's new position: one
+-- statement for all of it.
+WITH linked AS (
+    INSERT INTO chain (batch, digests) SELECT :batch::uuid, :digests::bytea WHERE :batch::uuid IS NOT NULL),
+stored AS (
     INSERT INTO holds AS h (hold_id, account_id, state, points, captured, restored, lots, parts, order_id,
                             redemption_id, held_at, expires_at, ended_at)
     VALUES (:hold::uuid, :account::bigint, :state::text, :points::bigint, :captured::bigint, :restored::bigint,
@@ -51,8 +54,8 @@ moved AS (
     WHERE a.account_id = :account::bigint)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
                      recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
-                     net_spend, exact, tier, multiplier, reason, explanation, actor)
-SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
+                     net_spend, exact, tier, multiplier, reason, explanation, actor, batch)
+SELECT *, :batch::uuid FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
                      :line_points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[],
                      :line_lots::uuid[], :occurred::timestamptz[], :recorded::timestamptz[],
                      :available::timestamptz[], :expires::timestamptz[], :shops::text[], :orders::text[],
@@ -65,6 +68,10 @@ SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[]
 UPDATE accounts a SET flags = a.flags | u.flags
 FROM unnest(:account_ids::bigint[], :flags::int[]) AS u(account_id, flags)
 WHERE a.account_id = u.account_id;
+
+-- name: account_ids
+-- The accounts of these customers.
+SELECT customer_id, account_id FROM accounts WHERE customer_id = ANY(:customers::text[]);
 
 -- name: hold^
 -- One hold with its customer.

@@ -22,7 +22,7 @@ async def balance(
 
     ``live`` says that the instant is now, so that what a shop dated ahead of us shows as pending.
     """
-    return await conn.fetchrow(SQL.balance, at, customer_id, live)
+    return await conn.fetchrow(SQL.balance, customer_id, at, live)
 
 
 async def entries(
@@ -34,11 +34,11 @@ async def entries(
 
 
 async def lots(
-    conn: Connection, customer_id: str, after: tuple[datetime, UUID] | None, rows: int
+    conn: Connection, customer_id: str, now: datetime, after: tuple[datetime, UUID] | None, rows: int
 ) -> list[asyncpg.Record] | None:
-    """Lots with what is in each, newest purchase first; None for an unknown customer."""
+    """Lots with what is in each and what is reserved of it, the newest first; None for an unknown customer."""
     occurred, lot = after or (None, None)
-    return _page(await conn.fetch(SQL.lots, occurred, lot, rows, customer_id), "lot_id")
+    return _page(await conn.fetch(SQL.lots, now, occurred, lot, rows, customer_id), "lot_id")
 
 
 async def explained_entry(conn: Connection, entry_id: UUID) -> asyncpg.Record | None:
