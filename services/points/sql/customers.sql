@@ -1,0 +1,117 @@
+-- name: lock_keys!
+-- Have to ourselves until commit what has no row to lock: a card, an order that nobody has told of yet.
+SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest(:keys::bigint[]) AS key ORDER BY 1) AS k;
+
+-- name: survivors
+-- As whom merged accounts live on.
+SELECT m.account_id, a.customer_id FROM merges m JOIN accounts a ON a.account_id = m.into_id
+WHERE m.account_id = ANY(:accounts::bigint[]);
+
+-- name: known_customer_events
+-- What these events said, those that have been told.
+SELECT event_key, fingerprint FROM enrolments WHERE event_key = ANY(:events::uuid[])
+UNION
+SELECT change_id, fingerprint FROM card_changes WHERE change_id = ANY(:events::uuid[]);
+
+-- name: add_enrolments!
+-- Record what customers were enrolled or updated with.
+INSERT INTO enrolments (event_key, account_id, kind, event_id, fingerprint, occurred_at, recorded_at, birthday, name,
+                        consents)
+SELECT * FROM unnest(:events::uuid[], :accounts::bigint[], :kinds::text[], :event_ids::text[], :fingerprints::bigint[],
+                     :occurred::timestamptz[], :recorded::timestamptz[], :birthdays::date[], :names::text[],
+                     :consents::json[]);
+
+-- name: add_claims!
+-- Record which purchases customers called theirs; the same one twice in one event is one claim.
+INSERT INTO claims (purchase_id, account_id, claimed_at, event_key, shop, order_id)
+SELECT * FROM unnest(:purchases::uuid[], :accounts::bigint[], :claimed::timestamptz[], :events::uuid[],
+                     :shops::text[], :orders::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: claims_of
+-- Who calls these purchases theirs, and since when.
+SELECT c.purchase_id, a.customer_id, c.claimed_at FROM claims c JOIN accounts a USING (account_id)
+WHERE c.purchase_id = ANY(:purchases::uuid[])
+ORDER BY c.claimed_at, c.event_key;
+
+-- name: cards
+-- Whose these cards are, and from when to when they count.
+SELECT c.card_number, a.customer_id,
+       min(c.occurred_at) FILTER (WHERE c.change = 'issued') AS issued_at,
+       min(c.occurred_at) FILTER (WHERE c.change <> 'issued') AS ended_at
+FROM card_changes c JOIN accounts a USING (account_id)
+WHERE c.card_number = ANY(:cards::text[])
+GROUP BY c.card_number, a.customer_id;
+
+-- name: cards_of
+-- The cards of these customers.
+SELECT DISTINCT card_number FROM card_changes WHERE account_id = ANY(:accounts::bigint[]);
+
+-- name: add_card_changes!
+-- Record what became of cards.
+INSERT INTO card_changes (change_id, card_number, account_id, change, event_id, fingerprint, occurred_at, recorded_at,
+                          replaced_by, reason, actor)
+SELECT * FROM unnest(:changes::uuid[], :cards::text[], :accounts::bigint[], :kinds::text[], :event_ids::text[],
+                     :fingerprints::bigint[], :occurred::timestamptz[], :recorded::timestamptz[],
+                     :replacements::text[], :reasons::text[], :actors::text[]);
+
+-- name: enrolled_since
+-- Since when these customers take part, those who do.
+SELECT account_id, min(occurred_at) AS enrolled_at FROM enrolments
+WHERE account_id = ANY(:accounts::bigint[]) AND kind IN ('enrolled', 'merged')
+GROUP BY account_id;
+
+-- name: waiting
+-- Purchases without credit that what was told of these customers, cards or orders may concern.
+SELECT u.purchase_id, u.event_key, u.event_id, u.shop, u.fingerprint, u.data
+FROM uncredited u
+WHERE u.data IS NOT NULL
+  AND NOT EXISTS (SELECT FROM entries e WHERE e.entry_id = u.purchase_id)
+  AND u.purchase_id IN (
+      SELECT purchase_id FROM uncredited WHERE purchase_id = ANY(:purchases::uuid[])
+      UNION
+      SELECT purchase_id FROM uncredited WHERE card_number = ANY(:cards::text[])
+      UNION
+      SELECT purchase_id FROM uncredited WHERE customer_id = ANY(:customers::text[]) AND why = 'not_enrolled')
+ORDER BY u.occurred_at, u.purchase_id;
+
+-- name: add_card_purchases!
+-- Remember which purchases were credited by their card alone.
+INSERT INTO card_purchases (purchase_id, card_number, occurred_at)
+SELECT * FROM unnest(:purchases::uuid[], :cards::text[], :occurred::timestamptz[]);
+
+-- name: withdraw
+-- Take back for good what was credited by cards that were blocked before; their accounts are settled from now on.
+WITH ended AS (
+    SELECT card_number, min(occurred_at) AS ended_at FROM card_changes
+    WHERE card_number = ANY(:cards::text[]) AND change <> 'issued' GROUP BY card_number),
+bought AS (
+    SELECT purchase_id, card_number, occurred_at FROM card_purchases p WHERE card_number = ANY(:cards::text[])
+       AND NOT EXISTS (SELECT FROM claims c WHERE c.purchase_id = p.purchase_id)),
+withdrawn AS (
+    INSERT INTO withdrawals (purchase_id, account_id, card_number, occurred_at, event_key, event_id, recorded_at)
+    SELECT b.purchase_id, e.account_id, b.card_number, b.occurred_at, c.change_id, c.event_id, :now::timestamptz
+    FROM bought b
+    JOIN ended n ON n.card_number = b.card_number AND b.occurred_at >= n.ended_at
+    JOIN entries e ON e.entry_id = b.purchase_id
+    JOIN LATERAL (
+        SELECT change_id, event_id FROM card_changes
+        WHERE card_number = b.card_number AND change <> 'issued' ORDER BY occurred_at, change_id LIMIT 1) c ON true
+    ON CONFLICT DO NOTHING
+    RETURNING account_id),
+flagged AS (
+    UPDATE accounts a SET flags = a.flags | :flag::int FROM withdrawn w WHERE a.account_id = w.account_id)
+SELECT DISTINCT account_id FROM withdrawn;
+
+-- name: withdrawn_lots
+-- What is still in the lots of purchases whose credit was taken back, as far as it was granted or clawed back.
+SELECT w.purchase_id, w.account_id, w.card_number, w.event_key, w.event_id, e.occurred_at, e.available_at,
+       e.expires_at, e.shop, e.order_id, t.points
+FROM withdrawals w
+JOIN entries e ON e.entry_id = w.purchase_id
+JOIN LATERAL (
+    SELECT sum(l.points)::bigint AS points FROM entries l
+    WHERE l.account_id = w.account_id AND l.lot_id = w.purchase_id
+      AND l.kind IN ('earned', 'tier_bonus', 'campaign', 'clawed_back', 'withdrawn')) t ON true
+WHERE w.account_id = ANY(:accounts::bigint[]) AND t.points <> 0
+ORDER BY w.account_id, e.occurred_at, w.purchase_id;
