@@ -43,13 +43,13 @@ RUNNING = Invariant(
 )
 LOTS = Invariant(
     "lots-are-whole",
-    "a lot has exactly one award, never fewer than 0 points, and one pair of dates",
+    "a lot has one customer, at most one purchase and one pair of dates, and is owed only where points were taken",
     """
-    SELECT lot_id, sum(points) AS points, count(*) FILTER (WHERE kind = 'earned') AS awards
-    FROM entries GROUP BY lot_id
-    HAVING sum(points) < 0 OR count(*) FILTER (WHERE kind = 'earned') <> 1
-        OR count(DISTINCT available_at) <> 1 OR count(DISTINCT coalesce(expires_at, 'infinity')) <> 1
-        OR count(DISTINCT account_id) <> 1
+    SELECT e.lot_id, sum(e.points) AS points, count(*) FILTER (WHERE e.kind = 'earned') AS awards
+    FROM entries e JOIN accounts a USING (account_id) GROUP BY e.lot_id
+    HAVING count(*) FILTER (WHERE e.kind = 'earned') > 1 OR count(DISTINCT e.account_id) <> 1
+        OR (sum(e.points) FILTER (WHERE e.kind <> 'expired') < 0 AND bool_and(a.flags = 0))
+        OR count(DISTINCT e.available_at) <> 1 OR count(DISTINCT coalesce(e.expires_at, 'infinity')) <> 1
     """,
 )
 DATES = Invariant(

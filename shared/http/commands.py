@@ -17,6 +17,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -99,6 +100,16 @@ def caller(request: Request) -> str:
     return key.id
 
 
+def command_id(request: Request) -> UUID:
+    """What a request asks for as one id, the same for ever: a hash of client, method, path and key.
+
+    Ids made from it keep a command from being done twice even after its answer was forgotten.
+    """
+    return digest_uuid(
+        "idempotency", caller(request), _operation(request), request.state.idempotency_key
+    )
+
+
 async def command(request: Request, run: Run) -> Response:
     """Do ``run`` once for this request's key, in one transaction, and answer what it answers.
 
@@ -153,18 +164,20 @@ async def _known(conn: Connection, wanted: Claim) -> Kept | None:
 
 
 async def _claim_of(request: Request) -> Claim:
-    client, key = caller(request), request.state.idempotency_key
-    operation = f"{request.method} {request.url.path}"
     body = await request.body()
     # Spaces and the order of fields are no other request; a number's digits are.
     content = _sorted(_decode(body)).decode() if body else ""
     return Claim(
-        digest_uuid("idempotency", client, operation, key),
-        client,
-        operation,
-        key,
+        command_id(request),
+        caller(request),
+        _operation(request),
+        request.state.idempotency_key,
         digest_uuid("body", content),
     )
+
+
+def _operation(request: Request) -> str:
+    return f"{request.method} {request.url.path}"
 
 
 async def _header(

@@ -31,7 +31,8 @@ def parse_instant(text: object) -> datetime:
         raise ValueError(message) from None
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """Refuse what PostgreSQL cannot keep as text."""
     if "\0" in text:
         message = "must not contain a NUL character"
         raise ValueError(message)
@@ -46,7 +47,7 @@ CustomerId = Annotated[
         description="The customer, as the shop names them.",
         examples=["17850"],
     ),
-    AfterValidator(_storable),
+    AfterValidator(storable),
 ]
 Instant = Annotated[
     datetime,
