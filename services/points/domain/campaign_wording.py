@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -20,6 +21,12 @@ _WEEKDAYS = {
     "sat": ("Samstag", "Saturday"),
     "sun": ("Sonntag", "Sunday"),
 }
+# The units of a period, and their names.
+_UNITS = (
+    ("D", ("Tag", "Tage", "day", "days")),
+    ("H", ("Stunde", "Stunden", "hour", "hours")),
+    ("M", ("Minute", "Minuten", "minute", "minutes")),
+)
 _BOUNDS = {
     deciding.PER_PURCHASE: ("je Einkauf", "a purchase"),
     deciding.PER_CUSTOMER: ("je Kunde", "a customer"),
@@ -197,17 +204,15 @@ def _day(moment: str) -> Sentence:
 
 
 def _gap(period: str) -> Sentence:
-    """Write the period between two moments: whole days, or minutes."""
-    count = int(period.strip("PTDM"))
-    shown, one = wording.number(count), count == 1
-    if period.endswith("D"):
-        return Sentence(
-            f"{shown.de} {'Tag' if one else 'Tage'}", f"{shown.en} {'day' if one else 'days'}"
-        )
-    return Sentence(
-        f"{shown.de} {'Minute' if one else 'Minuten'}",
-        f"{shown.en} {'minute' if one else 'minutes'}",
-    )
+    """Write the period between two moments: whole days, or hours and minutes."""
+    parts = [
+        (int(found[1]), words)
+        for unit, words in _UNITS
+        if (found := re.search(rf"(\d+){unit}", period))
+    ]
+    german = [f"{count} {words[0] if count == 1 else words[1]}" for count, words in parts]
+    english = [f"{count} {words[2] if count == 1 else words[3]}" for count, words in parts]
+    return Sentence(" ".join(german), " ".join(english))
 
 
 _TOLD: dict[str, Callable[[str, str, str, Words], Sentence]] = {

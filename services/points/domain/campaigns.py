@@ -236,10 +236,15 @@ def _period(start: datetime, end: datetime) -> str:
     gap = end - start
     if gap.days:
         return f"P{gap.days}D"
-    return f"PT{-(-gap // timedelta(minutes=1))}M" if gap else "PT1M"
+    return _clock_period(max(1, -(-gap // timedelta(minutes=1))))
 
 
 def _minutes_away(minute: int, start: int, end: int) -> str:
     """How far outside of the hours a minute of the day is, to the nearer end."""
     day = 24 * HOUR_MINUTES
-    return f"PT{min((start - minute) % day, (minute - end) % day + 1)}M"
+    return _clock_period(min((start - minute) % day, (minute - end) % day + 1))
+
+
+def _clock_period(minutes: int) -> str:
+    hours, rest = divmod(minutes, HOUR_MINUTES)
+    return f"PT{f'{hours}H' if hours else ''}{f'{rest}M' if rest else ''}"
