@@ -41,14 +41,14 @@ def worker(settings: Settings) -> WorkerSpec:
 
 def api(settings: Settings) -> FastAPI:
     """The read API over this service's own database."""
-    from services.points.api import reports  # noqa: PLC0415 - only APIs need them
+    from services.points.api import corrections, quote, reports, spending  # noqa: PLC0415
     from services.points.api.routes import router  # noqa: PLC0415
 
     return api_app(
         "points",
         settings,
         migrations=MIGRATIONS,
-        routers=[router, reports.router],
+        routers=[router, reports.router, corrections.router, spending.router, quote.router],
         state={"program": program.load(settings.program)},
     )
 
