@@ -10,7 +10,7 @@ import msgspec
 
 from services.points.domain import bonus
 from services.points.domain.refunds import targets_of
-from services.points.ledger import refunds
+from services.points.ledger import chain, refunds
 from shared.contracts.tiers import TierMove
 from shared.db.types import Connection
 from shared.invariants import Invariant
@@ -157,6 +157,57 @@ CLAWBACKS = Invariant(
     _refunds,
 )
 REFUNDS = (CLAWED, OUTCOMES, CLAWBACKS)
+
+WRITTEN = Invariant(
+    "entries-as-written",
+    "every entry is as it was when it was written, and none of its batch is gone",
+    chain.changed,
+)
+LINKED = Invariant(
+    "chain-unbroken",
+    "every link hangs on the one before it, and its hash is that of what it holds",
+    """
+    SELECT chain, number, batch, recorded_at FROM (
+        SELECT *, lag(hash) OVER w AS before, row_number() OVER w AS place
+        FROM chain WINDOW w AS (PARTITION BY chain ORDER BY number)
+    ) l WHERE number <> place OR previous IS DISTINCT FROM before
+           OR hash <> link_hash(chain, number, previous, batch, digests)
+    ORDER BY recorded_at, chain, number
+    """,
+)
+TIED = Invariant(
+    "checkpoints-hold",
+    "every checkpoint follows the one before it, and the links that it tied together are still those",
+    """
+    SELECT number, recorded_at, 'is not what was written' AS what, NULL AS chain, NULL AS link FROM (
+        SELECT *, lag(hash) OVER w AS before, row_number() OVER w AS place
+        FROM checkpoints WINDOW w AS (ORDER BY number)
+    ) p WHERE number <> place OR previous IS DISTINCT FROM before
+           OR hash <> checkpoint_hash(number, heads, unchained, previous, recorded_at)
+    UNION ALL
+    SELECT p.number, p.recorded_at, 'tied a link that is gone or another now', h.value ->> 0, h.value ->> 1
+    FROM checkpoints p CROSS JOIN json_array_elements(p.heads) h
+    LEFT JOIN chain c ON c.chain = (h.value ->> 0)::bigint AND c.number = (h.value ->> 1)::bigint
+    WHERE encode(c.hash, 'hex') IS DISTINCT FROM h.value ->> 2
+    ORDER BY number
+    """,
+)
+CHAINED = Invariant(
+    "entries-are-chained",
+    "no entry is outside the chain but those from before it (a day after the first link none may come any more)",
+    """
+    WITH old AS (SELECT min(recorded_at) + interval '1 day' AS until FROM chain)
+    SELECT entry_id, recorded_at, NULL AS unchained, NULL AS at_checkpoint
+    FROM entries, old WHERE batch IS NULL AND recorded_at > old.until
+    UNION ALL
+    SELECT NULL, p.recorded_at, n.unchained, p.unchained
+    FROM (SELECT c.* FROM checkpoints c, old WHERE c.recorded_at > old.until ORDER BY number DESC LIMIT 1) p,
+         (SELECT count(*) AS unchained FROM entries WHERE batch IS NULL) n
+    WHERE n.unchained <> p.unchained
+    """,
+)
+# What `treue verify` asks for in addition: it reads the whole ledger, which is too much for every ten minutes.
+PROOF = (WRITTEN, LINKED, TIED, CHAINED)
 
 
 def of(program: Program) -> Sequence[Invariant]:

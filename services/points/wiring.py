@@ -54,10 +54,10 @@ def api(settings: Settings) -> FastAPI:
 
 
 def invariants(settings: Settings) -> Sequence[Invariant]:
-    """What must always hold in this service's database."""
-    from services.points.invariants import of  # noqa: PLC0415
+    """What must always hold in this service's database, and that nobody has edited it."""
+    from services.points.invariants import PROOF, of  # noqa: PLC0415
 
-    return of(program.load(settings.program))
+    return (*of(program.load(settings.program)), *PROOF)
 
 
 SERVICE = Service("points", Settings, MIGRATIONS, worker, api, invariants)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from services.points import invariants
+from services.points.jobs.checkpoints import tie
 from services.points.jobs.due import tell_due
 from shared import clock
 from shared.db.types import Pool
@@ -26,6 +27,7 @@ def job(program: Program) -> Callable[[Pool, Callable[[], None]], Awaitable[None
     async def run(pool: Pool, wake: Callable[[], None]) -> None:
         nonlocal audited
         await tell_due(pool, wake, program, clock.now())
+        await tie(pool, clock.now())
         if time.monotonic() - audited >= AUDIT_SECONDS:
             await audit(pool, invariants.of(program))
             audited = time.monotonic()

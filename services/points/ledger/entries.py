@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from os import urandom
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from services.points.domain.chaining import digest
 from shared.contracts.tiers import TierMove
 from shared.db import statements
 from shared.db.types import Connection
@@ -72,6 +74,9 @@ class EntryRow(NamedTuple):
     reason: str | None
     explanation: str
     actor: str | None = None
+
+
+BATCHED = (*EntryRow._fields, "batch")
 
 
 class UncreditedRow(NamedTuple):
@@ -139,6 +144,8 @@ async def lock_accounts(conn: Connection, customers: Collection[str]) -> dict[st
 async def append(conn: Connection, rows: Sequence[EntryRow], accounts: Collection[Account]) -> None:
     """Append lines and store the accounts' new position and sum; a known line raises UniqueViolationError.
 
+    Lines that go together are a link of the session's chain.
+
     Many go by COPY, which costs both sides a third less than arrays (asyncpg looks at every element of an array
     twice); few go with the accounts in one statement, which spares two round trips.
     """
@@ -146,11 +153,14 @@ async def append(conn: Connection, rows: Sequence[EntryRow], accounts: Collectio
         return
     due = _dues(rows)
     moved = list(zip(*((a.id, a.seq, a.balance, due.get(a.id)) for a in accounts), strict=True))
+    batch = UUID(bytes=urandom(16))
+    link = batch, b"".join([digest(row) for row in rows])
     if len(rows) <= FEW_ROWS:
-        await conn.execute(sql.append_entries, *moved, *zip(*rows, strict=True))
+        await conn.execute(sql.append_entries, *link, *moved, *zip(*rows, strict=True))
         return
-    await conn.copy_records_to_table("entries", records=rows, columns=EntryRow._fields)
-    await conn.execute(sql.move_accounts, *moved)
+    batched = [(*row, batch) for row in rows]
+    await conn.copy_records_to_table("entries", records=batched, columns=BATCHED)
+    await conn.execute(sql.move_accounts, *link, *moved)
 
 
 def _dues(rows: Sequence[EntryRow]) -> Mapping[int, datetime]:

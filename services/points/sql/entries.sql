@@ -32,16 +32,18 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, purchase_id, NULL, NULL
 FROM refunds WHERE purchase_id = ANY(:purchases::uuid[]);
 
 -- name: append_entries!
--- A few lines and their accounts' new position and sum in one statement.
-WITH moved AS (
+-- A few lines, their accounts' new position and sum, and their link of the chain, in one statement.
+WITH linked AS (
+    INSERT INTO chain (batch, digests) VALUES (:batch::uuid, :digests::bytea)),
+moved AS (
     UPDATE accounts a SET seq = u.seq, balance = u.balance, due_at = least(a.due_at, u.due_at)
     FROM unnest(:moved_ids::bigint[], :moved_seqs::bigint[], :moved_balances::bigint[], :dues::timestamptz[])
         AS u(account_id, seq, balance, due_at)
     WHERE a.account_id = u.account_id)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
                      recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
-                     net_spend, exact, tier, multiplier, reason, explanation, actor)
-SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
+                     net_spend, exact, tier, multiplier, reason, explanation, actor, batch)
+SELECT *, :batch::uuid FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
                      :points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[],
                      :lots::uuid[], :occurred::timestamptz[], :recorded::timestamptz[],
                      :available::timestamptz[], :expires::timestamptz[], :shops::text[], :orders::text[],
@@ -50,7 +52,9 @@ SELECT * FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[]
                      :explanations::json[], :actors::text[]);
 
 -- name: move_accounts!
--- The accounts' new position and sum after their lines were appended.
+-- The accounts' new position and sum after their lines were appended, and those lines' link of the chain.
+WITH linked AS (
+    INSERT INTO chain (batch, digests) VALUES (:batch::uuid, :digests::bytea))
 UPDATE accounts a SET seq = u.seq, balance = u.balance, due_at = least(a.due_at, u.due_at)
 FROM unnest(:account_ids::bigint[], :seqs::bigint[], :balances::bigint[], :dues::timestamptz[])
     AS u(account_id, seq, balance, due_at)
