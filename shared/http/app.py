@@ -1,7 +1,8 @@
 """The app factory: every service's API gets the same health, metrics, docs, keys and problems.
 
 What routes find in ``request.app.state``: ``pool`` (asyncpg, put there by the service's lifespan),
-``keys`` (KeyRing), ``metrics`` (Metrics), ``service``, and whatever else ``state`` names, e.g. ``program``.
+``keys`` (KeyRing), ``metrics`` (Metrics), ``service``, ``bell`` (Bell), and whatever else ``state`` names, such as
+``program``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from shared.http import bodies, docs, problems, responses
+from shared.http.bell import Bell
 from shared.http.health import Check, Readiness
 from shared.http.keys import KeyRing, Require
 from shared.http.middleware import Observed
@@ -67,7 +69,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.keys, app.state.metrics, app.state.pool = keys, metrics, None
-    app.state.service = service
+    app.state.service, app.state.bell = service, Bell()
     _watch_pool(app, metrics)
     for name, value in (state or {}).items():
         setattr(app.state, name, value)

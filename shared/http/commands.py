@@ -143,6 +143,8 @@ async def _once(request: Request, wanted: Claim, run: Run) -> Response:
         answer = await run(work)
         kept = Kept(answer.status, answer.headers, _bytes(answer.model))
         await idempotency.finish(conn, wanted, kept, work.messages, work.now)
+    if work.messages:
+        request.app.state.bell.ring(request.app.state.pool)
     return _response(kept, {})
 
 
