@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from services.points import intake, invariants
+from services.points.handlers.spending import Spending, Wish
 from shared.contracts import tiers
 from shared.contracts.points import CLAWED_BACK
 from shared.db.types import Pool
+from shared.events.model import Work
 from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.events import (
@@ -27,7 +29,8 @@ from tests.fixtures.events import (
     refunded,
     tier_change,
 )
-from tests.fixtures.streams import running
+from tests.fixtures.streams import NOW, running
+from tests.unit.points import samples
 
 pytestmark = pytest.mark.servers
 
@@ -247,6 +250,73 @@ async def test_points_that_had_expired_are_not_taken_twice(
         assert await stands(pool) == [("r1", "matched", None, 0)]
         assert await taken(pool) == [0]
         assert (await told(pool))[0]["standing"]["reductions"][0]["base"] == 10
+        assert await violations(pool, program) == []
+
+
+async def spend(pool: Pool, program: Program, points: int, order: str | None = None) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        work = Work(conn, NOW, "/services/points")
+        await Spending(program).spend(work, Wish("c1", points, order_id=order))
+
+
+async def sums(pool: Pool) -> list[int]:
+    rows = await pool.fetch(
+        "SELECT sum(points)::int AS points FROM entries GROUP BY lot_id ORDER BY min(occurred_at)"
+    )
+    return [row["points"] for row in rows]
+
+
+async def test_a_deficit_is_absorbed_by_the_next_credit(points_db: str, program: Program) -> None:
+    """Balance 50, clawback 70, then 100 earned: −20, then 80 in the new lot."""
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        sale = event(purchase("o1", amount="70.00"))
+        await runner.process(records([sale]))
+        await spend(pool, program, 20)
+        assert await balance(pool) == 50
+        await runner.process(records([refunded("r1", "o1", at="2026-11-23T10:00:00Z")], start=1))
+        assert await balance(pool) == -20
+        credit = event(purchase("o2", at="2026-11-23T11:00:00Z", amount="100.00"))
+        await runner.process(records([credit], start=2))
+        assert await balance(pool) == 80
+        assert await sums(pool) == [0, 80]
+        assert await violations(pool, program) == []
+
+
+async def test_with_clamp_to_zero_what_is_not_there_is_written_off(points_db: str) -> None:
+    """The same: 0, then 100."""
+    clamped = samples.program({"refunds": "clamp_to_zero"})
+    async with running(points_db, intake.routes(clamped)) as (runner, pool):
+        await runner.process(records([event(purchase("o1", amount="70.00"))]))
+        await spend(pool, clamped, 20)
+        await runner.process(records([refunded("r1", "o1", at="2026-11-22T12:00:00Z")], start=1))
+        assert await balance(pool) == 0
+        credit = event(purchase("o2", at="2026-11-22T12:00:00Z", amount="100.00"))
+        await runner.process(records([credit], start=2))
+        assert await balance(pool) == 100
+        assert await sums(pool) == [0, 100]
+        assert await violations(pool, clamped) == []
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after its purchase", "before it"])
+async def test_a_cancellation_restores_what_was_spent_on_the_order(
+    points_db: str, program: Program, *, early: bool
+) -> None:
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        await runner.process(records([event(purchase("o1", amount="70.00"))]))
+        await spend(pool, program, 50, "o2")
+        story = [
+            event(purchase("o2", at="2026-05-05T10:00:00Z", amount="30.00")),
+            cancelled("o2", at="2026-05-06T10:00:00Z", customer="c1"),
+        ]
+        if early:
+            await runner.process(records(story[1:], start=1))
+            assert await balance(pool) == 70
+            story = story[:1]
+            await runner.process(records(story, start=2))
+        else:
+            await runner.process(records(story, start=1))
+        assert await balance(pool) == 70
+        assert await sums(pool) == [70, 0]
         assert await violations(pool, program) == []
 
 

@@ -9,7 +9,16 @@ from uuid import UUID
 from services.points import ledger
 from services.points.domain import clawbacks
 from services.points.domain.clawbacks import PackedClawback, Told
-from services.points.domain.refunds import CLAWED_BACK, Bought, Outcome, targets_of
+from services.points.domain.refunds import (
+    CANCELLATION,
+    CLAWED_BACK,
+    MATCHED,
+    PARKED,
+    Bought,
+    Outcome,
+    targets_of,
+)
+from services.points.handlers.spending import Spending
 from services.points.ledger import Account, EntryRow
 from services.points.ledger import refunds as store
 from services.points.ledger.refunds import Settling, Taken
@@ -29,14 +38,36 @@ async def claw_back(work: Work, program: Program, accounts: Collection[Account])
     by_id = {account.id: account for account in accounts}
     rows: list[EntryRow] = []
     decided: list[tuple[UUID, str, str | None, int]] = []
+    cancelled: list[tuple[Account, str]] = []
     for settling in await store.load(work.conn, by_id.keys()):
         outcomes = settling.outcomes()
         decided += _changed(settling, outcomes)
         rows += _correct(work, program, by_id[settling.account_id], settling, outcomes)
+        cancelled += _cancelled(by_id[settling.account_id], settling, outcomes)
     written = {row.account_id for row in rows}
     await ledger.append(work.conn, rows, [by_id[account_id] for account_id in written])
     await store.decide(work.conn, decided, work.now)
+    for account, order_id in cancelled:
+        await restore_spent(work, program, account, order_id)
     return bool(rows)
+
+
+async def restore_spent(work: Work, program: Program, account: Account, order_id: str) -> None:
+    """Give back what this locked account has spent on an order that is cancelled; all its lines are appended."""
+    await Spending(program).restore_order(work, account, order_id)
+
+
+def _cancelled(
+    account: Account, settling: Settling, outcomes: Sequence[Outcome]
+) -> list[tuple[Account, str]]:
+    """Orders whose cancellation has found its purchase just now."""
+    return [
+        (account, settling.rows[outcome.refund.key]["order_id"])
+        for outcome in outcomes
+        if outcome.refund.kind == CANCELLATION
+        and outcome.state == MATCHED
+        and settling.rows[outcome.refund.key]["state"] == PARKED
+    ]
 
 
 def _changed(

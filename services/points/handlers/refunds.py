@@ -11,6 +11,7 @@ from services.points.domain import refund_checks as checks
 from services.points.domain import refunds, validation
 from services.points.domain.exact import exactly
 from services.points.domain.refunds import Refund
+from services.points.handlers.clawbacks import restore_spent
 from services.points.handlers.settling import settle
 from services.points.ledger import FLAG_REFUNDS, Account
 from services.points.ledger import refunds as store
@@ -64,7 +65,25 @@ class Refunds:
         for account in concerned:
             account.flags |= FLAG_REFUNDS
         await settle(work, self._program, concerned)
-        await _tell(work, fresh)
+        await self._tell(work, fresh, accounts)
+
+    async def _tell(
+        self, work: Work, fresh: Sequence[Told], accounts: Mapping[str, Account]
+    ) -> None:
+        """Count what waits and what was refused as such.
+
+        A cancelled order may never become a purchase: what was spent on it does not wait for that.
+        """
+        states = await store.states(work.conn, [one.refund.key for one in fresh])
+        for one in fresh:
+            state, code = states[one.refund.key]
+            if state == refunds.REFUSED:
+                work.refuse(one.event, code or "")
+            elif state == refunds.PARKED:
+                work.park(one.event, code or "")
+                order_id = one.event.data.order_id
+                if one.refund.kind == refunds.CANCELLATION and one.customer and order_id:
+                    await restore_spent(work, self._program, accounts[one.customer], order_id)
 
     @exactly
     def _checked(self, work: Work, events: Iterable[Event[AnyRefund]]) -> list[Told]:
@@ -188,14 +207,3 @@ def _row(work: Work, one: Told) -> RefundRow:
         event_id=event.id,
         fingerprint=one.fingerprint,
     )
-
-
-async def _tell(work: Work, fresh: Sequence[Told]) -> None:
-    """Count what waits and what was refused as such."""
-    states = await store.states(work.conn, [one.refund.key for one in fresh])
-    for one in fresh:
-        state, code = states[one.refund.key]
-        if state == refunds.PARKED:
-            work.park(one.event, code or "")
-        elif state == refunds.REFUSED:
-            work.refuse(one.event, code or "")

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -16,9 +16,9 @@ import msgspec
 
 from services.points.domain import refunds as domain
 from services.points.domain.clawbacks import PackedClawback
+from services.points.domain.packed_campaigns import PackedCampaign
 from services.points.domain.packing import COUNTED_IDS, PackedAward, decode
 from services.points.domain.refunds import (
-    CLAWED_BACK,
     GRANT_KINDS,
     AskedLine,
     Bought,
@@ -243,29 +243,30 @@ def _refund(row: asyncpg.Record) -> Refund:
 
 
 def _add_lot(settling: Settling, lot_id: UUID, entries: Sequence[asyncpg.Record]) -> None:
-    award: Any = None
+    award: asyncpg.Record | None = None
+    packed: PackedAward | None = None
+    weights: Sequence[str] | None = None
     total = base = 0
     movements: list[Movement] = []
     for entry in entries:
         kind = entry["kind"]
+        told = None if entry["explanation"] is None else decode(entry["explanation"])
         if kind in GRANT_KINDS:
             total += entry["points"]
             base += entry["base"]
-            if entry["explanation"] is not None:
-                award = entry
-        elif kind == CLAWED_BACK:
+            if isinstance(told, PackedAward):
+                award, packed = entry, told
+            if isinstance(told, PackedAward | PackedCampaign):
+                weights = told.weights
+        elif isinstance(told, PackedClawback):
             taken = settling.taken.setdefault((entry["event_key"], lot_id), Taken())
-            told = decode(entry["explanation"])
             taken.points -= entry["points"]
             taken.base -= entry["base"]
             taken.entries += 1
-            taken.told = told if isinstance(told, PackedClawback) else None
+            taken.told = told
         else:
             movements.append(Movement(kind, entry["points"], entry["occurred_at"]))
-    if award is None:
-        return
-    packed = decode(award["explanation"])
-    if not isinstance(packed, PackedAward):
+    if award is None or packed is None:
         return
     settling.awards[lot_id] = award
     count = len(packed.skus)
@@ -279,7 +280,7 @@ def _add_lot(settling: Settling, lot_id: UUID, entries: Sequence[asyncpg.Record]
         skus=packed.skus,
         quantities=packed.quantities,
         nets=packed.nets,
-        weights=packed.nets,
+        weights=packed.nets if weights is None else [Fraction(weight) for weight in weights],
         reasons=packed.reasons or {},
         net_spend=award["net_spend"],
         total=total,

@@ -67,7 +67,7 @@ ORDER BY o.account_id, r.occurred_at, r.refund_key;
 -- all purchases up to its instant.
 SELECT e.account_id, e.lot_id, e.kind, e.points, e.base, e.occurred_at, e.available_at, e.expires_at, e.shop,
        e.order_id, e.net_spend, e.event_key,
-       CASE WHEN e.kind IN ('earned', 'clawed_back') THEN e.explanation END AS explanation
+       CASE WHEN e.kind IN ('earned', 'campaign', 'clawed_back') THEN e.explanation END AS explanation
 FROM entries e
 WHERE e.account_id = ANY(:accounts::bigint[])
   AND (e.lot_id = ANY(:lots::uuid[])
