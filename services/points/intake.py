@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from services.points.handlers import Handlers
-from shared.contracts import purchases, tiers
+from shared.contracts import activities, purchases, tiers
+from shared.contracts.activities import (
+    ActivityCompleted,
+    CardChanged,
+    CustomerEnrolled,
+    CustomerUpdated,
+)
 from shared.contracts.purchases import PurchaseCancelled, PurchaseCompleted, PurchaseRefunded
 from shared.contracts.tiers import TierChanged
 from shared.events.model import Route
@@ -22,6 +28,10 @@ def routes(program: Program) -> tuple[Route, ...]:
         Route(purchases.TOPIC, purchases.COMPLETED, PurchaseCompleted, handle.purchases),
         Route(purchases.TOPIC, purchases.REFUNDED, PurchaseRefunded, handle.refunds),
         Route(purchases.TOPIC, purchases.CANCELLED, PurchaseCancelled, handle.refunds),
+        Route(activities.TOPIC, activities.COMPLETED, ActivityCompleted, handle.activities),
+        Route(activities.TOPIC, activities.ENROLLED, CustomerEnrolled, handle.enrolments),
+        Route(activities.TOPIC, activities.UPDATED, CustomerUpdated, handle.enrolments),
+        Route(activities.TOPIC, activities.CARD_CHANGED, CardChanged, handle.cards),
         Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),

@@ -10,7 +10,7 @@ import msgspec
 
 from services.points.domain import bonus
 from services.points.domain.refunds import targets_of
-from services.points.ledger import chain, refunds
+from services.points.ledger import campaign_checks, chain, customer_checks, refunds
 from shared.contracts.tiers import TierMove
 from shared.db.types import Connection
 from shared.invariants import Invariant
@@ -81,10 +81,11 @@ LOSSES = Invariant(
 )
 ONCE = Invariant(
     "credited-once",
-    "an order or event is credited once, and never both credited and set aside as a guest's or a test",
+    "an order or event is credited once; one set aside before is the same, and was kept to be credited later",
     """
     SELECT e.shop, e.order_id, e.event_id FROM entries e JOIN uncredited u
-    ON u.purchase_id = e.entry_id OR u.event_key = e.event_key WHERE e.kind = 'earned'
+    ON u.purchase_id = e.entry_id OR u.event_key = e.event_key
+    WHERE e.kind = 'earned' AND (u.data IS NULL OR u.purchase_id <> e.entry_id OR u.event_key <> e.event_key)
     """,
 )
 COUNTED = Invariant(
@@ -95,7 +96,9 @@ COUNTED = Invariant(
         SELECT (SELECT coalesce(sum(applied + parked + refused), 0)
                 FROM offsets WHERE topic = 'treue.purchases') AS taken,
                (SELECT count(*) FROM entries WHERE kind = 'earned')
-               + (SELECT count(*) FROM uncredited) + (SELECT count(*) FROM refunds) AS kept
+               + (SELECT count(*) FROM uncredited u
+                  WHERE NOT EXISTS (SELECT FROM entries e WHERE e.entry_id = u.purchase_id))
+               + (SELECT count(*) FROM refunds) AS kept
     ) t WHERE taken <> kept
     """,
 )
@@ -223,7 +226,7 @@ def of(program: Program) -> Sequence[Invariant]:
             FROM entries e JOIN accounts a USING (account_id)
             JOIN (SELECT lot_id, sum(points)::bigint AS points FROM entries
                   WHERE kind IN ('earned', 'tier_bonus') GROUP BY lot_id) t USING (lot_id)
-            WHERE e.kind = 'earned'
+            WHERE e.kind = 'earned' AND e.reason IS DISTINCT FROM 'campaign'
             """
         )
         async for row in rows:
@@ -246,4 +249,16 @@ def of(program: Program) -> Sequence[Invariant]:
         "every lot is the exact value of its purchase times the tier in force before it, rounded once",
         tier_bonus,
     )
-    return (BALANCES, RUNNING, LOTS, DATES, LOSSES, ONCE, COUNTED, *REFUNDS, recomputed)
+    return (
+        BALANCES,
+        RUNNING,
+        LOTS,
+        DATES,
+        LOSSES,
+        ONCE,
+        COUNTED,
+        *REFUNDS,
+        *campaign_checks.of(program),
+        recomputed,
+        *customer_checks.of(program),
+    )

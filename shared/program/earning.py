@@ -73,14 +73,18 @@ class Hours(Section):
     """A part of the day, on the program's wall clock."""
 
     from_: ClockTime = Field(alias="from", description="included")
-    until: ClockTime = Field(description="excluded")
+    until: ClockTime = Field(description="excluded; before `from`: on the next day")
 
 
 class When(Section):
     """What must hold for a campaign to count; everything that is named, at once."""
 
-    categories: WrittenSet = Field(default=frozenset(), description="lines of these categories")
-    skus: WrittenSet = Field(default=frozenset(), description="lines of these articles")
+    categories: WrittenSet = Field(
+        default=frozenset(), description="lines of these categories: only they are multiplied"
+    )
+    skus: WrittenSet = Field(
+        default=frozenset(), description="lines of these articles: only they are multiplied"
+    )
     shops: IdSet = Field(default=frozenset(), description="in these shops")
     channels: WrittenSet = Field(default=frozenset(), description="through these channels")
     weekdays: Annotated[
@@ -89,8 +93,12 @@ class When(Section):
         BeforeValidator(as_list),
     ] = Field(default=frozenset(), description="on these days of the week")
     hours: Hours | None = Field(default=None, description="at this time of the day")
-    tiers: IdSet = Field(default=frozenset(), description="for customers of these levels")
-    minimum: MaybePositive = Field(default=None, description="least eligible value")
+    tiers: IdSet = Field(
+        default=frozenset(), description="for customers of these levels before the purchase"
+    )
+    minimum: MaybePositive = Field(
+        default=None, description="least eligible value of the whole purchase"
+    )
     first_purchase: Flag = Field(default=False, description="only on a customer's first purchase")
 
 
@@ -98,8 +106,10 @@ class Cap(Section):
     """The most a campaign gives, in points."""
 
     per_purchase: MaybeCount = Field(default=None, description="points a purchase")
-    per_customer: MaybeCount = Field(default=None, description="points a customer")
-    total: MaybeCount = Field(default=None, description="points in all")
+    per_customer: MaybeCount = Field(
+        default=None, description="points a customer, in the order of the purchases"
+    )
+    total: MaybeCount = Field(default=None, description="points in all, as they are given away")
 
 
 class Campaign(Section):
@@ -109,7 +119,7 @@ class Campaign(Section):
     name: MaybeText = Field(default=None, description="what customers read")
     from_: Moment = Field(alias="from", description="first day, or first moment")
     until: Moment = Field(description="last day, or the moment it ends")
-    multiplier: MaybeMultiplier = Field(default=None, description="times the points")
+    multiplier: MaybeMultiplier = Field(default=None, description="times the points; more than 1")
     bonus: MaybeCount = Field(default=None, description="this many points on top")
     exclusive: Flag = Field(default=False, description="of several exclusive ones, the best counts")
     when: When = Field(default=When(), description="what must hold")
@@ -128,7 +138,14 @@ class Activity(Section):
 
     activity: Id = Field(description="the `activity` of the event")
     points: Count = Field(description="how many")
-    limit: Limit | None = Field(default=None, description="how often it counts")
+    referrer: MaybeCount = Field(
+        default=None,
+        description="how many for who brought this customer: with it, both get theirs after this"
+        " customer's first purchase",
+    )
+    limit: Limit | None = Field(
+        default=None, description="how often it counts; of referrals, for who brought them"
+    )
 
 
 class Earning(Section):

@@ -271,7 +271,7 @@ def fingerprint(purchase: PurchaseCompleted, columns: Columns | None = None) -> 
     columns = columns or columns_of(purchase.lines)
     texts = [
         purchase.order_id,
-        purchase.customer_id or "",
+        purchase.customer_id or purchase.card_number or "",
         purchase.currency,
         *columns.line_ids,
         *columns.skus,

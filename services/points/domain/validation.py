@@ -45,6 +45,8 @@ def check(
     check_id(purchase.order_id, "data.order_id")
     if purchase.customer_id is not None:
         check_id(purchase.customer_id, "data.customer_id")
+    elif purchase.card_number is not None:
+        check_id(purchase.card_number, "data.card_number")
     check_instant(purchase.occurred_at, now)
     _check_money(purchase, program)
     lines = purchase.lines

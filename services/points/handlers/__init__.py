@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.points.handlers.activities import Activities
+from services.points.handlers.customers import Customers
 from services.points.handlers.purchases import Purchases
 from services.points.handlers.refunds import Refunds
 from services.points.handlers.tier_changes import TierChanges
@@ -14,6 +16,10 @@ class Handlers:
     """The handlers of events, bound to the program in force."""
 
     def __init__(self, program: Program) -> None:
-        self.purchases = Purchases(program).handle
+        purchases = Purchases(program)
+        self.purchases = purchases.handle
+        self.activities = Activities(program).handle
+        customers = Customers(program, purchases)
+        self.enrolments, self.cards = customers.enrolled, customers.cards
         self.refunds = Refunds(program).handle
         self.tier_changes = TierChanges(program).handle

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from services.points import ledger
 from services.points.domain import bonus, earning, lots, packing, validation
 from services.points.domain.bonus import TierInForce
+from services.points.domain.campaigns import Offers
 from services.points.domain.columns import Columns, columns_of
-from services.points.domain.earning import Assessment
+from services.points.domain.deciding import decide
+from services.points.domain.earning import Assessment, Award
 from services.points.domain.exact import exactly
+from services.points.domain.packed_campaigns import CAMPAIGN
 from services.points.domain.wording import multiplier_text
+from services.points.handlers import campaigns, whose
+from services.points.handlers.campaigns import Candidate, Decided
 from services.points.handlers.refunds import meet
 from services.points.handlers.settling import settle
+from services.points.handlers.whose import Abouts
 from services.points.ledger import Account, EntryRow, Known, UncreditedRow
+from services.points.ledger.customers import waiting
 from shared.contracts import points as contract
 from shared.contracts.points import PointsEarned, TierRef
-from shared.contracts.purchases import PurchaseCompleted
+from shared.contracts.purchases import COMPLETED, TOPIC, PurchaseCompleted
+from shared.contracts.tiers import TierMove
 from shared.errors import Poison
-from shared.events.model import Event, Work
+from shared.events.model import Event, Record, Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
 from shared.program.model import Level
 
+# Purchases that are credited later have left their record behind.
+NO_RECORD = Record(TOPIC, -1, -1, None, None, (), 0)
 GUEST = "guest"
 TEST = "test"
 
 
 class Purchase(NamedTuple):
-    """A purchase that passed its checks, valued but not yet awarded. ``id`` is a function of shop and order."""
+    """A purchase that passed its checks, valued but not yet awarded. ``id`` is a function of shop and order.
+
+    ``offers`` is what campaigns would add; None where the program has none. ``found`` is whom it is credited to,
+    or why it is nobody, where more than the purchase itself decides that.
+    """
 
     event: Event[PurchaseCompleted]
     id: UUID
@@ -38,17 +55,23 @@ class Purchase(NamedTuple):
     fingerprint: int
     assessment: Assessment
     columns: Columns
+    offers: Offers | None = None
+    found: tuple[str | None, str] | None = None
 
     @property
     def customer(self) -> str | None:
         """Whose account is credited: nobody's for guests and test orders."""
+        if self.found is not None:
+            return self.found[0]
         data = self.event.data
         return None if data.is_test else data.customer_id
 
     @property
     def why(self) -> str | None:
-        """Why no account is: it is a guest's, or a test."""
-        return None if self.customer else TEST if self.event.data.is_test else GUEST
+        """Why no account is: it is a guest's, or a test, or what ``domain/customers`` says."""
+        if self.customer:
+            return None
+        return self.found[1] if self.found else TEST if self.event.data.is_test else GUEST
 
 
 class Purchases:
@@ -57,22 +80,72 @@ class Purchases:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._levels: Sequence[Level] = program.tiers.levels if program.tiers else ()
+        self._campaigns = bool(program.earning.campaigns)
 
     async def handle(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
         """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
         candidates = self._valued(work, events)
+        abouts = await whose.look(work, self._program, ((p.id, p.event.data) for p in candidates))
+        customers = {p.customer for p in candidates if p.customer}
         accounts, known, awaited = await ledger.lock_and_know(
             work.conn,
-            {p.customer for p in candidates if p.customer},
+            customers | whose.customers_of(abouts) if abouts else customers,
             [p.id for p in candidates],
             [p.event.key for p in candidates],
         )
-        fresh = _unknown(work, candidates, known)
+        await self.receive(work, _unknown(work, candidates, known), accounts, abouts, awaited)
+
+    async def receive(
+        self,
+        work: Work,
+        fresh: Sequence[Purchase],
+        accounts: Mapping[str, Account],
+        abouts: Abouts,
+        awaited: Collection[UUID],
+        *,
+        again: bool = False,
+    ) -> None:
+        """Book purchases with locked accounts, let the refunds that were ``awaited`` meet them, and settle.
+
+        ``again``: they are among the uncredited already, and stay there if nobody is found.
+        """
+        found_under, accounts = accounts, await whose.follow(work, accounts)
+        if abouts:
+            asked = [(p.id, p.event.data) for p in fresh]
+            found = await whose.beneficiaries(work, self._program, asked, abouts, accounts)
+            fresh = [p._replace(found=found.get(p.id)) for p in fresh]
+        if again:
+            fresh = [p for p in fresh if p.customer]
+        if accounts is not found_under:
+            fresh = [_followed(p, accounts) for p in fresh]
         await self.book(work, fresh, accounts)
+        if abouts:
+            credited = [(p.id, p.event.data) for p in fresh if p.customer]
+            await whose.remember_cards(work, credited)
         if awaited:
             come = [(p.id, p.customer, p.why) for p in fresh if p.id in awaited]
             await meet(work, come, accounts.values())
-        await settle(work, self._program, [a for a in accounts.values() if a.flags])
+        flagged = {a.id: a for a in accounts.values() if a.flags}
+        await settle(work, self._program, list(flagged.values()))
+
+    async def look_again(
+        self,
+        work: Work,
+        *,
+        purchases: Collection[UUID] = (),
+        numbers: Collection[str] = (),
+        customers: Collection[str] = (),
+    ) -> None:
+        """Credit those purchases of these ids, cards or customers that earned nothing until now, but shall."""
+        rows = await waiting(work.conn, purchases=purchases, numbers=numbers, customers=customers)
+        found = [self._valued_again(row) for row in rows]
+        if found:
+            asked = [(p.id, p.event.data) for p in found]
+            abouts = await whose.look(work, self._program, asked)
+            names = {p.customer for p in found if p.customer} | whose.customers_of(abouts)
+            ids = [p.id for p in found]
+            accounts, _, awaited = await ledger.lock_and_know(work.conn, names, ids, ())
+            await self.receive(work, found, accounts, abouts, awaited, again=True)
 
     async def book(
         self, work: Work, fresh: Iterable[Purchase], accounts: Mapping[str, Account]
@@ -81,38 +154,87 @@ class Purchases:
 
         ``accounts`` holds that of every customer among them, locked.
         """
+        decided: Mapping[UUID, Decided] = {}
+        if self._campaigns:
+            fresh = list(fresh)
+            credited = [self.candidate(purchase) for purchase in fresh if purchase.customer]
+            decided = await campaigns.decide(work.conn, self._program, credited, accounts)
         entries: list[EntryRow] = []
         uncredited: list[UncreditedRow] = []
         for purchase in fresh:
             if purchase.customer is None:
                 uncredited.append(self._uncredited(work, purchase))
             else:
-                entries.append(self._credit(work, purchase, accounts[purchase.customer]))
+                account = accounts[purchase.customer]
+                entries.append(self._credit(work, purchase, account, decided.get(purchase.id)))
         await ledger.append(work.conn, entries, accounts.values())
+        if decided:
+            flagged = {row.account_id for row in entries if row.entry_id in decided}
+            await campaigns.record(work, decided, [a for a in accounts.values() if a.id in flagged])
         await ledger.add_uncredited(work.conn, uncredited)
 
     @exactly
     def _valued(self, work: Work, events: Iterable[Event[PurchaseCompleted]]) -> list[Purchase]:
         found: list[Purchase] = []
         for event in events:
-            data = event.data
             try:
                 shop = validation.shop_of(event.source, self._program)
-                columns = columns_of(data.lines)
-                validation.check(data, self._program, work.now, columns)
-                assessment = earning.assess(data, self._program, columns)
+                found.append(self.value(event, shop, work.now))
             except Poison as poison:
                 work.poison(event, poison.field, poison.reason)
-                continue
-            purchase_id = digest_uuid("purchase", shop, data.order_id)
-            fingerprint = packing.fingerprint(data, columns)
-            found.append(Purchase(event, purchase_id, shop, fingerprint, assessment, columns))
         return found
 
-    def _credit(self, work: Work, purchase: Purchase, account: Account) -> EntryRow:
+    @exactly
+    def value(self, event: Event[PurchaseCompleted], shop: str, now: datetime) -> Purchase:
+        """Check and value a purchase; ``Poison`` with the field's path if it can never be credited."""
+        data = event.data
+        columns = columns_of(data.lines)
+        validation.check(data, self._program, now, columns)
+        assessment = earning.assess(data, self._program, columns)
+        offers = earning.offered(data, shop, assessment, self._program, columns)
+        purchase_id = digest_uuid("purchase", shop, data.order_id)
+        fingerprint = packing.fingerprint(data, columns)
+        return Purchase(event, purchase_id, shop, fingerprint, assessment, columns, offers)
+
+    @exactly
+    def _valued_again(self, row: Any) -> Purchase:
+        """A purchase as it was kept among the uncredited."""
+        data = msgspec.json.decode(row["data"], type=PurchaseCompleted)
+        shop, columns = row["shop"], columns_of(data.lines)
+        assessment = earning.assess(data, self._program, columns)
+        offers = earning.offered(data, shop, assessment, self._program, columns)
+        event = Event(row["event_key"], shop, row["event_id"], COMPLETED, data, NO_RECORD)
+        return Purchase(
+            event, row["purchase_id"], shop, row["fingerprint"], assessment, columns, offers
+        )
+
+    def candidate(self, purchase: Purchase) -> Candidate:
+        """A purchase as campaigns look at it."""
+        offers = purchase.offers
+        case = offers and earning.case_of(purchase.assessment, offers, self._program)
+        changeable = offers is not None and offers.changeable
+        at = purchase.event.data.occurred_at
+        return Candidate(purchase.id, purchase.customer or "", at, case, changeable)
+
+    def award(
+        self, purchase: Purchase, timeline: Sequence[TierMove], decided: Decided | None = None
+    ) -> tuple[TierInForce, Award]:
+        """What a purchase earns with a customer's way through the tiers, and the tier it earns with."""
+        tier = bonus.tier_in_force(timeline, self._levels, purchase.event.data.occurred_at)
+        if purchase.offers is None:
+            return tier, earning.award(purchase.assessment, tier, self._program)
+        if decided is None:
+            case = earning.case_of(purchase.assessment, purchase.offers, self._program)
+            decision = decide(case, tier, first=False)
+        else:
+            tier, decision = decided
+        return tier, earning.decided(purchase.assessment, purchase.offers, tier, decision)
+
+    def _credit(
+        self, work: Work, purchase: Purchase, account: Account, decided: Decided | None = None
+    ) -> EntryRow:
         event, data = purchase.event, purchase.event.data
-        tier = bonus.tier_in_force(account.timeline, self._levels, data.occurred_at)
-        award = earning.award(purchase.assessment, tier, self._program)
+        tier, award = self.award(purchase, account.timeline, decided)
         available_at, expires_at = lots.dates(data.occurred_at, self._program)
         account.seq += 1
         account.balance += award.total
@@ -136,10 +258,10 @@ class Purchases:
             event_id=event.id,
             fingerprint=purchase.fingerprint,
             net_spend=purchase.assessment.net_spend,
-            exact=str(purchase.assessment.exact),
+            exact=str(award.value),
             tier=tier.id,
             multiplier=multiplier_text(tier.multiplier),
-            reason=None,
+            reason=CAMPAIGN if purchase.offers and purchase.offers.changeable else None,
             explanation=packing.pack(
                 data, purchase.assessment, award, tier, self._program, purchase.columns
             ).decode(),
@@ -180,7 +302,7 @@ class Purchases:
         return UncreditedRow(
             purchase_id=purchase.id,
             event_key=event.key,
-            why=TEST if data.is_test else GUEST,
+            why=purchase.why or GUEST,
             customer_id=data.customer_id,
             shop=purchase.shop,
             order_id=data.order_id,
@@ -193,7 +315,16 @@ class Purchases:
             explanation=packing.pack(
                 data, value, award, nobody, self._program, purchase.columns
             ).decode(),
+            card_number=None if data.customer_id else data.card_number,
+            data=whose.kept(data, self._program),
         )
+
+
+def _followed(purchase: Purchase, accounts: Mapping[str, Account]) -> Purchase:
+    """Credit a merged customer's purchase to whom they live on as."""
+    if purchase.customer is None:
+        return purchase
+    return purchase._replace(found=(accounts[purchase.customer].customer_id, ""))
 
 
 def _unknown(work: Work, candidates: Sequence[Purchase], known: Sequence[Known]) -> list[Purchase]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from services.points.ledger.entries import (
     FLAG_CAPPED,
+    FLAG_MERGED,
+    FLAG_REFERRED,
     FLAG_REFUNDS,
     FLAG_SPENT,
+    FLAG_WITHDRAWN,
     Account,
     EntryRow,
     Known,
@@ -19,8 +22,11 @@ from services.points.ledger.entries import (
 
 __all__ = [
     "FLAG_CAPPED",
+    "FLAG_MERGED",
+    "FLAG_REFERRED",
     "FLAG_REFUNDS",
     "FLAG_SPENT",
+    "FLAG_WITHDRAWN",
     "Account",
     "EntryRow",
     "Known",

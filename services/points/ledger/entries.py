@@ -28,6 +28,8 @@ FEW_ROWS = 40
 QUIET = timedelta(seconds=30)
 # Why an account is settled after every write: it has refunds, it has spent or owes, a campaign of it has a cap.
 FLAG_REFUNDS, FLAG_SPENT, FLAG_CAPPED = 1, 2, 4
+# It was brought by another customer; credit was taken back for a blocked card; it lives on as another account.
+FLAG_REFERRED, FLAG_WITHDRAWN, FLAG_MERGED = 64, 128, 256
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class UncreditedRow(NamedTuple):
     occurred_at: datetime
     recorded_at: datetime
     explanation: str
+    card_number: str | None = None
+    data: str | None = None
 
 
 class Known(NamedTuple):
