@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.points.handlers import Handlers
-from shared.contracts import activities, purchases, tiers
+from shared.contracts import activities, purchases, rewards, tiers
 from shared.contracts.activities import (
     ActivityCompleted,
     CardChanged,
@@ -11,12 +11,17 @@ from shared.contracts.activities import (
     CustomerUpdated,
 )
 from shared.contracts.purchases import PurchaseCancelled, PurchaseCompleted, PurchaseRefunded
+from shared.contracts.rewards import RedemptionEnded, RedemptionRequested
 from shared.contracts.tiers import TierChanged
 from shared.events.model import Route
 from shared.program import Program
 
 # Types on our topics that are none of our business, and no mistake either.
-IGNORED = (tiers.WILL_DOWNGRADE,)
+IGNORED = (
+    tiers.WILL_DOWNGRADE,
+    *(rewards.VOUCHER_ISSUED, rewards.VOUCHER_EXPIRED),
+    *(rewards.VOUCHER_REVOKED, rewards.VOUCHER_REINSTATED),
+)
 # Corrections of a tier's bonus can wait for the next purchases and go with them.
 PATIENT = (tiers.TOPIC,)
 
@@ -32,6 +37,14 @@ def routes(program: Program) -> tuple[Route, ...]:
         Route(activities.TOPIC, activities.ENROLLED, CustomerEnrolled, handle.enrolments),
         Route(activities.TOPIC, activities.UPDATED, CustomerUpdated, handle.enrolments),
         Route(activities.TOPIC, activities.CARD_CHANGED, CardChanged, handle.cards),
+        *(
+            Route(rewards.TOPIC, kind, struct, handle.redemptions)
+            for kind, struct in (
+                (rewards.REDEMPTION_REQUESTED, RedemptionRequested),
+                (rewards.REDEMPTION_COMPLETED, RedemptionEnded),
+                (rewards.REDEMPTION_DECLINED, RedemptionEnded),
+            )
+        ),
         Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),

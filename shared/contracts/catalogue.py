@@ -47,11 +47,19 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     points.EARNED: points.PointsEarned,
     points.ADJUSTED: points.PointsAdjusted,
     points.CLAWED_BACK: points.PointsClawedBack,
+    points.HELD: points.PointsHeld,
+    points.HOLD_DECLINED: points.HoldDeclined,
+    points.CAPTURED: points.PointsCaptured,
+    points.RELEASED: points.PointsReleased,
+    points.RESTORED: points.PointsRestored,
     points.UNLOCKED: points.PointsUnlocked,
     points.EXPIRED: points.PointsExpired,
     tiers.UPGRADED: tiers.TierChanged,
     tiers.RETAINED: tiers.TierChanged,
     tiers.DOWNGRADED: tiers.TierChanged,
+    rewards.REDEMPTION_REQUESTED: rewards.RedemptionRequested,
+    rewards.REDEMPTION_COMPLETED: rewards.RedemptionEnded,
+    rewards.REDEMPTION_DECLINED: rewards.RedemptionEnded,
     rewards.VOUCHER_ISSUED: rewards.VoucherChanged,
     rewards.VOUCHER_EXPIRED: rewards.VoucherChanged,
     rewards.VOUCHER_REVOKED: rewards.VoucherChanged,
@@ -67,6 +75,7 @@ _TOPIC_BY_PREFIX = {
     "treue.points.": points.TOPIC,
     "treue.tier.": tiers.TOPIC,
     "treue.voucher.": rewards.TOPIC,
+    "treue.redemption.": rewards.TOPIC,
 }
 TOPIC_OF: dict[str, str] = {
     event_type: topic
@@ -77,7 +86,7 @@ TOPIC_OF: dict[str, str] = {
 
 # Which topics each service reads; the services' own intake tables agree with it (tested).
 CONSUMES: dict[str, tuple[str, ...]] = {
-    "points": (purchases.TOPIC, tiers.TOPIC, activities.TOPIC),
+    "points": (purchases.TOPIC, tiers.TOPIC, activities.TOPIC, rewards.TOPIC),
     "tiers": (points.TOPIC,),
     "rewards": (tiers.TOPIC, points.TOPIC),
 }

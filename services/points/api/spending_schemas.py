@@ -8,11 +8,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.points.domain.spending import HOLD_MAX
+from services.points.domain.spending import HOLD_MAX, POINTS_MAX
 from shared.clock import Period
 from shared.contracts.envelope import ID_CHARS_MAX
-
-POINTS_MAX = 1_000_000_000
 
 HOLD_ID = "b4d2f6de-6c1f-4a0e-9d7b-5a559a3b7d0a"
 LOT_ID = "0b6ff2b0-3c0e-5a3c-9d6c-5a1f1a7d2a10"

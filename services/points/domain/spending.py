@@ -15,6 +15,7 @@ RESTORED = "restored"
 TRANSFERRED = "transferred"
 
 HOLD_MAX = timedelta(days=7)
+POINTS_MAX = 1_000_000_000
 
 State = Literal["held", "captured", "released", "expired", "declined"]
 

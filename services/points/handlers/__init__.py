@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.points.handlers.activities import Activities
 from services.points.handlers.customers import Customers
 from services.points.handlers.purchases import Purchases
+from services.points.handlers.redemptions import Redemptions
 from services.points.handlers.refunds import Refunds
 from services.points.handlers.tier_changes import TierChanges
 from shared.program import Program
@@ -22,4 +23,5 @@ class Handlers:
         customers = Customers(program, purchases)
         self.enrolments, self.cards = customers.enrolled, customers.cards
         self.refunds = Refunds(program).handle
+        self.redemptions = Redemptions(program).handle
         self.tier_changes = TierChanges(program).handle

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from services.points import invariants
 from services.points.jobs.checkpoints import tie
 from services.points.jobs.due import tell_due
+from services.points.jobs.holds import time_out
 from shared import clock
 from shared.db.types import Pool
 from shared.invariants import audit
@@ -26,6 +27,7 @@ def job(program: Program) -> Callable[[Pool, Callable[[], None]], Awaitable[None
 
     async def run(pool: Pool, wake: Callable[[], None]) -> None:
         nonlocal audited
+        await time_out(pool, wake, program, clock.now())
         await tell_due(pool, wake, program, clock.now())
         await tie(pool, clock.now())
         if time.monotonic() - audited >= AUDIT_SECONDS:
