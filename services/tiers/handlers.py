@@ -214,8 +214,8 @@ def _credit(told: Told, account_id: int, now: datetime) -> QualifyingRow:
         base=told.numbers.base,
         net_spend=told.numbers.net_spend,
         purchases=told.numbers.purchases,
-        shop=data.shop,
-        order_id=data.order_id,
+        shop=data.shop or None,
+        order_id=data.order_id or None,
         recorded_at=now,
     )
 

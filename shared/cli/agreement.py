@@ -46,6 +46,7 @@ async def check(dsns: Mapping[str, str]) -> list[Result]:
             await stack.enter_async_context(snapshot)
         return [
             await _awards(services),
+            await _refunds(services),
             await _timelines(services, "points"),
             await _timelines(services, "rewards"),
             await _customers(services, "tiers"),
@@ -60,6 +61,15 @@ async def _awards(services: Services) -> Result:
         "each purchase credited in points counts once in tiers, with the same base and spend",
     )
     points, tiers = (services["points"], sql.awards), (services["tiers"], sql.qualifying)
+    return await _compare(result, {"points": points, "tiers": tiers}, plain)
+
+
+async def _refunds(services: Services) -> Result:
+    result = Result(
+        "every-refund-counts-in-tiers",
+        "of each purchase that was refunded, tiers takes out the base points that points took back",
+    )
+    points, tiers = (services["points"], sql.refunded), (services["tiers"], sql.standings)
     return await _compare(result, {"points": points, "tiers": tiers}, plain)
 
 

@@ -11,159 +11,21 @@ from typing import Any
 
 import asyncpg
 import httpx2
-import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
-from services.tiers import intake, invariants, jobs, ledger, wiring
-from services.tiers.domain.rules import Rules
-from services.tiers.settings import Settings
+from services.tiers import ledger
 from shared import clock
-from shared.contracts import points, tiers
-from shared.contracts.envelope import Outgoing
-from shared.contracts.points import PointsEarned, TierRef
-from shared.contracts.tiers import TierChanged
+from shared.contracts.points import PointsEarned
 from shared.db import pool as pools
-from shared.db.types import Pool
-from shared.events.health import Health
-from shared.events.metrics import StreamMetrics
-from shared.events.model import Record
-from shared.events.runner import Runner
-from shared.ids import derive
-from shared.invariants import COMMON, check
-from shared.program import Program, parse
-from tests.fixtures.http_probe import ALL, client_of, write_keys
+from shared.program import parse
+from tests.fixtures.http_probe import ALL
 from tests.fixtures.servers import owner_of
+from tests.fixtures.tiers import RULES, Tiers, api, earned, get, program_of
 from tests.unit.tiers.ways import at
 
 pytestmark = pytest.mark.servers
 
-NOW = at("2026-11-22T09:00")
 POINTS_ONLY = {"Authorization": "Bearer points-only"}
-RULES = """
-program: demo
-name: Treueprogramm
-currency: GBP
-timezone: Europe/London
-earning: {base: {points: 1, per: "1.00"}}
-tiers:
-  basis: %(basis)s
-  window: {kind: rolling, length: P12M}
-  downgrade: one_level
-  grace: P30D
-  levels:
-    - {id: bronze, name: Bronze, threshold: 0, multiplier: "1"}
-    - {id: silver, name: Silber, threshold: %(silver)s, multiplier: "1.25", on_reach: [ten]}
-    - {id: gold, name: Gold, threshold: 2000, multiplier: "1.5"}
-vouchers:
-  ten: {kind: percent, percent: "10", valid_for: P90D}
-"""
-
-
-def program_of(basis: str = "points", silver: str = "500") -> Program:
-    return parse(RULES % {"basis": basis, "silver": silver})
-
-
-def earned(customer: str, order: str, when: str, base: int, **more: Any) -> PointsEarned:
-    occurred_at = at(when)
-    fields: dict[str, Any] = {
-        "customer_id": customer,
-        "entry_id": str(derive("entry", customer, order)),
-        "lot_id": str(derive("entry", customer, order)),
-        "shop": "online-retail",
-        "order_id": order,
-        "points": base,
-        "base": base,
-        "bonus": 0,
-        "currency": "GBP",
-        "net_spend": f"{base}.00",
-        "occurred_at": occurred_at,
-        "available_at": occurred_at,
-        "expires_at": None,
-        "tier": TierRef("bronze", "1"),
-        "cause": f"event-{order}",
-    }
-    return PointsEarned(**(fields | more))
-
-
-class Tiers:
-    """The service's worker without its Kafka: records go in, the outbox is what comes out."""
-
-    def __init__(self, pool: Pool, program: Program) -> None:
-        self.pool, self.program = pool, program
-        self.now = NOW
-        self._offsets: dict[int, int] = {}
-
-    async def hears(
-        self, *entries: PointsEarned, as_batches_of: int = 1000, partition: int = 0
-    ) -> None:
-        """Process entries as they come from Kafka."""
-        runner = Runner(
-            service="tiers",
-            routes=intake.routes(self.program),
-            ignored=intake.IGNORED,
-            pool=self.pool,
-            health=Health(),
-            metrics=StreamMetrics(CollectorRegistry()),
-            committed=lambda: None,
-            now=lambda: self.now,
-        )
-        records = [self._record(entry, partition) for entry in entries]
-        for start in range(0, len(records), as_batches_of):
-            assert await runner.process(records[start : start + as_batches_of])
-
-    def _record(self, entry: PointsEarned, partition: int) -> Record:
-        offset = self._offsets[partition] = self._offsets.get(partition, -1) + 1
-        envelope = Outgoing(
-            id=str(derive(points.EARNED, entry.entry_id)),
-            source="/services/points",
-            type=points.EARNED,
-            subject=entry.customer_id,
-            time=entry.occurred_at,
-            data=entry,
-        )
-        value = msgspec.json.encode(envelope)
-        return Record(points.TOPIC, partition, offset, entry.customer_id.encode(), value, (), 0)
-
-    async def time_passes(self, to: str, settle: timedelta = timedelta(0)) -> None:
-        """The job runs."""
-        self.now = at(to)
-        await jobs.judge_due(
-            self.pool, lambda: None, Rules(self.program), self.now, settle=settle, batch=2
-        )
-
-    async def told(self) -> list[TierChanged]:
-        """Everything published so far, in order."""
-        found = []
-        for row in await self.pool.fetch("SELECT topic, keys, payloads FROM outbox ORDER BY id"):
-            if row["topic"] != tiers.TOPIC:
-                continue
-            for key, payload in zip(row["keys"], row["payloads"], strict=True):
-                data = msgspec.json.decode(payload)["data"]
-                assert key.decode() == data["customer_id"]
-                found.append(msgspec.convert(data, TierChanged))
-        return found
-
-    async def counts(self) -> tuple[int, int, int]:
-        """Applied, duplicates and poison."""
-        row: Any = await self.pool.fetchrow(
-            "SELECT sum(applied)::int, sum(duplicates)::int, sum(poison)::int FROM offsets"
-        )
-        return tuple(row)
-
-    async def state(self) -> list[tuple[Any, ...]]:
-        """What must be the same whatever the order: levels and ways of all customers, and what counts."""
-        rows = await self.pool.fetch(
-            "SELECT customer_id, level, timeline::text, computed_until, due_at,"
-            " (SELECT array_agg((entry_id, base) ORDER BY entry_id) FROM qualifying q"
-            "  WHERE q.account_id = a.account_id) FROM accounts a ORDER BY customer_id"
-        )
-        return [tuple(row) for row in rows]
-
-    async def violations(self) -> list[str]:
-        async with self.pool.acquire() as conn:
-            found = await check(conn, (*COMMON, *invariants.of(self.program)))
-        return [result.name for result in found if result.violations]
 
 
 @pytest.fixture
@@ -183,26 +45,8 @@ async def client(
     service: Tiers, tiers_db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx2.AsyncClient]:
     monkeypatch.setattr(clock, "now", lambda: service.now)
-    rules = tmp_path / "program.yaml"
-    rules.write_text(RULES % {"basis": "points", "silver": "500"})
-    keys = tmp_path / "keys.json"
-    write_keys(keys, [("all", "all-of-it", ["*"]), ("points", "points-only", ["points:read"])])
-    settings = Settings(
-        database=tiers_db,
-        kafka="127.0.0.1:1",
-        program=rules,
-        keys_file=keys,
-        port=1,
-        worker_port=2,
-    )
-    async with client_of(wiring.api(settings)) as found:
+    async with api(tiers_db, tmp_path) as found:
         yield found
-
-
-async def get(client: httpx2.AsyncClient, path: str, **params: Any) -> Any:
-    answer = await client.get(f"/v1/{path}", params=params, headers=ALL)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 async def test_a_crossing_purchase_is_told_once(service: Tiers) -> None:

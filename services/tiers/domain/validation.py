@@ -37,7 +37,7 @@ def check_earned(data: PointsEarned) -> Numbers:
     """What an award counts for; it is a purchase if it has an order. Raises Poison."""
     check_texts(data.customer_id, data.shop, data.order_id)
     check_instant(data.occurred_at, "data.occurred_at")
-    return _numbers(data.base, data.net_spend, 0 if data.order_id is None else 1, "data")
+    return _numbers(data.base, data.net_spend, 1 if data.order_id else 0, "data")
 
 
 def check_standing(data: Standing) -> tuple[Numbers, tuple[Taken, ...]]:

@@ -15,13 +15,19 @@ FROM entries e JOIN accounts a USING (account_id)
 GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at;
 
 -- name: tiers_tiers
--- Every customer's way through the levels, up to the last purchase: what time alone decides afterwards (kept, fallen)
--- is written down when its job comes by, so it tells of the clock and not of the events.
+-- Every customer's way through the levels, up to the last purchase or refund: what time alone decides afterwards
+-- (kept, fallen) is written down when its job comes by, so it tells of the clock and not of the events.
 SELECT a.customer_id,
        jsonb_build_array(a.customer_id, jsonb_agg(m.move ORDER BY m.number)
                          FILTER (WHERE (m.move ->> 'since')::timestamptz <= q.newest))::text AS item
 FROM accounts a
-JOIN (SELECT account_id, max(occurred_at) AS newest FROM qualifying GROUP BY account_id) q USING (account_id)
+JOIN (SELECT account_id, max(at) AS newest FROM (
+          SELECT account_id, occurred_at AS at FROM qualifying
+          UNION ALL
+          SELECT s.account_id, r.at
+          FROM (SELECT DISTINCT ON (lot_id) * FROM standings ORDER BY lot_id, seq DESC) s
+          CROSS JOIN LATERAL json_to_recordset(s.reductions) AS r(at timestamptz)) t
+      GROUP BY account_id) q USING (account_id)
 LEFT JOIN LATERAL json_array_elements(a.timeline) WITH ORDINALITY AS m(move, number) ON true
 GROUP BY a.customer_id;
 

@@ -2,16 +2,39 @@
 -- both sides can be read alongside each other, however many there are.
 
 -- name: awards
--- points: what every credited purchase counts for.
+-- points: what every credited purchase and activity counts for, before corrections.
 SELECT e.entry_id AS key, a.customer_id, e.shop, e.order_id, e.base, e.net_spend, e.occurred_at
-FROM entries e JOIN accounts a USING (account_id) WHERE e.kind = 'earned'
+FROM entries e JOIN accounts a USING (account_id)
+WHERE e.kind = 'earned' OR (e.kind = 'activity' AND e.entry_id = e.lot_id)
 ORDER BY e.entry_id;
 
 -- name: qualifying
--- tiers: what every credited purchase counts for.
+-- tiers: what every credited purchase and activity counts for, before corrections.
 SELECT q.entry_id AS key, a.customer_id, q.shop, q.order_id, q.base, q.net_spend, q.occurred_at
 FROM qualifying q JOIN accounts a USING (account_id)
 ORDER BY q.entry_id;
+
+-- name: refunded
+-- points: base points of every purchase that was refunded, in full, and what its refunds take of them: what the last
+-- clawback of each says.
+SELECT e.lot_id AS key, sum(e.base)::bigint AS base, c.taken
+FROM entries e
+JOIN (SELECT lot_id, sum(base)::bigint AS taken
+      FROM (SELECT DISTINCT ON (event_key, lot_id) lot_id, (explanation::json ->> 'b')::bigint AS base
+            FROM entries WHERE kind = 'clawed_back' ORDER BY event_key, lot_id, seq DESC) last
+      GROUP BY lot_id) c USING (lot_id)
+WHERE e.kind IN ('earned', 'campaign')
+GROUP BY e.lot_id, c.taken
+ORDER BY e.lot_id;
+
+-- name: standings
+-- tiers: the same.
+SELECT s.lot_id AS key, s.base, coalesce(sum(r.base), 0)::bigint AS taken
+FROM (SELECT DISTINCT ON (lot_id) * FROM standings ORDER BY lot_id, seq DESC) s
+LEFT JOIN LATERAL json_to_recordset(s.reductions) AS r(base bigint) ON true
+WHERE EXISTS (SELECT FROM standings t WHERE t.lot_id = s.lot_id AND t.refunded_at IS NOT NULL)
+GROUP BY s.lot_id, s.base
+ORDER BY s.lot_id;
 
 -- name: timelines
 -- Any service: its customers' ways through the levels, as far as there is one.
