@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
-from services.points.domain import deciding, lots, packing
+from services.points.domain import deciding, lots
 from services.points.domain.bonus import TierInForce
 from services.points.domain.clawbacks import PackedClawback
 from services.points.domain.deciding import TOTAL, Case, Decision, Recorded
 from services.points.domain.packed_campaigns import CAMPAIGN, pack_decision
-from services.points.domain.packing import PackedAward
 from services.points.domain.rules import rules_of
 from services.points.domain.wording import multiplier_text
 from services.points.ledger import FLAG_CAPPED, FLAG_REFUNDS, Account, EntryRow, append
 from services.points.ledger import campaigns as ledger
-from services.points.ledger.campaigns import Draw
+from services.points.ledger.campaigns import ALL_SPENT, Draw, Held
 from shared.contracts import points as contract
 from shared.contracts.points import PointsAdjusted, Reduction, Standing, TierRef
 from shared.db.types import Connection
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
-
-# More than any budget holds: with this much given, nothing is left.
-ALL_SPENT = 10**18
 
 Decided = tuple[TierInForce, Decision]
 _clawback = msgspec.json.Decoder(PackedClawback).decode
@@ -54,15 +48,6 @@ class Locker(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Held:
-    """A credited purchase whose campaigns may change: what decides it, and what it stands at."""
-
-    row: asyncpg.Record
-    award: PackedAward
-    recorded: Recorded
-
-
 async def decide(
     conn: Connection,
     program: Program,
@@ -80,7 +65,7 @@ async def decide(
     levels = rules_of(program).levels
     # One account may be asked for by several names: those of merged customers.
     touched = {accounts[one.customer].id: accounts[one.customer] for one in asked}
-    known = await held(conn, [a.id for a in touched.values() if a.flags & FLAG_CAPPED])
+    known = await ledger.held(conn, [a.id for a in touched.values() if a.flags & FLAG_CAPPED])
     new = {one.id for one in asked}
     firsts = await _firsts(conn, candidates, accounts)
     spent = await budgets(conn, budgeted(program, [one.case for one in asked if one.case]))
@@ -113,7 +98,7 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
     flagged = {account.id: account for account in accounts if account.flags & FLAG_CAPPED}
     if not flagged:
         return
-    known = await held(work.conn, list(flagged))
+    known = await ledger.held(work.conn, list(flagged))
     firsts = await ledger.first_purchases(work.conn, list(flagged))
     decided = _replayed(program, flagged, known, firsts, None)
     if any(_short_of_budget(decision) for _, decision in decided.values()):
@@ -129,17 +114,6 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
     ]
     if changed:
         await _correct(work, program, flagged, changed)
-
-
-async def held(conn: Connection, account_ids: Collection[int]) -> dict[int, list[Held]]:
-    """The purchases of these accounts whose campaigns may change, by account."""
-    found: dict[int, list[Held]] = {}
-    for row in await ledger.campaign_lots(conn, account_ids):
-        award = cast("PackedAward", packing.decode(row["explanation"]))
-        drawn = dict(zip(row["campaigns"] or (), row["drawn"] or (), strict=True))
-        recorded = Recorded(row["entry_id"], row["occurred_at"], award.case(), drawn)
-        found.setdefault(row["account_id"], []).append(Held(row, award, recorded))
-    return found
 
 
 def budgeted(program: Program, cases: Iterable[Case]) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from services.points.domain.deciding import Recorded
+from services.points.domain.packing import PackedAward, decode
 from services.points.ledger.entries import FLAG_CAPPED, Account
 from shared.contracts.tiers import TierMove
 from shared.db import statements
@@ -18,6 +21,8 @@ from shared.db.types import Connection
 
 sql = statements.load(Path(__file__).parents[1] / "sql" / "campaigns.sql")
 _moves = msgspec.json.Decoder(list[TierMove])
+# More than any budget holds: with this much given, nothing is left.
+ALL_SPENT = 10**18
 
 
 class Draw(NamedTuple):
@@ -29,9 +34,24 @@ class Draw(NamedTuple):
     points: int
 
 
-async def campaign_lots(conn: Connection, account_ids: Collection[int]) -> list[asyncpg.Record]:
-    """Every purchase of these accounts whose campaigns may be decided anew, as it stands."""
-    return await conn.fetch(sql.campaign_lots, account_ids) if account_ids else []
+@dataclass(slots=True)
+class Held:
+    """A credited purchase whose campaigns may be decided anew: what decides it, and how it stands (``row``)."""
+
+    row: asyncpg.Record
+    award: PackedAward
+    recorded: Recorded
+
+
+async def held(conn: Connection, account_ids: Collection[int]) -> dict[int, list[Held]]:
+    """The purchases of these accounts whose campaigns may be decided anew, by account."""
+    found: dict[int, list[Held]] = {}
+    for row in await conn.fetch(sql.campaign_lots, account_ids) if account_ids else ():
+        award = cast("PackedAward", decode(row["explanation"]))
+        drawn = dict(zip(row["campaigns"] or (), row["drawn"] or (), strict=True))
+        recorded = Recorded(row["entry_id"], row["occurred_at"], award.case(), drawn)
+        found.setdefault(row["account_id"], []).append(Held(row, award, recorded))
+    return found
 
 
 async def first_purchases(
@@ -72,9 +92,14 @@ async def draw(conn: Connection, draws: Sequence[Draw], recorded_at: datetime) -
         await conn.execute(sql.draw, *map(list, zip(*draws, strict=True)), recorded_at)
 
 
-async def capped_accounts(conn: Connection, after: int, rows: int) -> list[asyncpg.Record]:
-    """The next accounts with purchases whose campaigns may be decided anew."""
-    return await conn.fetch(sql.capped_accounts, after, rows)
+async def capped_accounts(
+    conn: Connection, after: int, rows: int
+) -> list[tuple[int, str, Sequence[TierMove]]]:
+    """The next accounts whose campaigns may be decided anew, with customer and way through the tiers."""
+    return [
+        (account_id, customer_id, _moves.decode(timeline) if timeline else ())
+        for account_id, customer_id, timeline in await conn.fetch(sql.capped_accounts, after, rows)
+    ]
 
 
 async def reductions(
