@@ -134,18 +134,34 @@ async def command(request: Request, run: Run) -> Response:
     return await _once(request, wanted, run)
 
 
+async def rehearse(request: Request, run: Run) -> Response:
+    """What ``run`` would answer at this moment, with status 200; nothing stays, and the key is not used up."""
+    async with connection(request) as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        try:
+            answer = await run(_work(request, conn))
+        finally:
+            await transaction.rollback()
+    return _response(Kept(200, answer.headers, _bytes(answer.model)), {})
+
+
 async def _once(request: Request, wanted: Claim, run: Run) -> Response:
     async with connection(request) as conn, conn.transaction():
         known = await _known(conn, wanted)
         if known is not None:
             return _response(known, {REPLAYED: "true"})
-        work = Work(conn, clock.now(), f"/services/{request.app.state.service}")
+        work = _work(request, conn)
         answer = await run(work)
         kept = Kept(answer.status, answer.headers, _bytes(answer.model))
         await idempotency.finish(conn, wanted, kept, work.messages, work.now)
     if work.messages:
         request.app.state.bell.ring(request.app.state.pool)
     return _response(kept, {})
+
+
+def _work(request: Request, conn: Connection) -> Work:
+    return Work(conn, clock.now(), f"/services/{request.app.state.service}")
 
 
 async def _known(conn: Connection, wanted: Claim) -> Kept | None:

@@ -237,6 +237,22 @@ async def test_a_repetition_after_the_answer_was_forgotten_is_still_the_same(des
     assert await desk.balance() == (30, 0)
 
 
+async def test_a_dry_run_tells_what_would_be_and_changes_nothing(desk: Desk) -> None:
+    desk.bound(limit=1000)
+    before = await desk.rows()
+    path = "customers/c/adjustments?dry_run=true"
+    body = {"points": -120, "reason_code": "goodwill", "reason": "x"}
+    shown = await desk.post(path, body, 200, key="k")
+    assert [entry["points"] for entry in shown["entries"]] == [-100, -20]
+    assert (await desk.post(path, {**body, "points": 1001}, 200, key="k"))["state"] == "pending"
+    assert (await desk.post(path, {**body, "points": -151}, 409))["code"] == "insufficient-points"
+    assert await desk.rows() == before
+    assert (await desk.get("adjustments"))["data"] == []
+    assert await desk.pool.fetchval("SELECT count(*) FROM idempotency") == 0
+    assert await desk.told() == []
+    await desk.post("customers/c/adjustments", body, 201, key="k")
+
+
 async def test_above_the_limit_a_second_person_decides(desk: Desk) -> None:
     desk.bound(limit=1000)
     await desk.adjust(1000)

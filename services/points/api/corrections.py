@@ -30,7 +30,7 @@ from shared.db.types import Connection
 from shared.events.model import Work
 from shared.http import commands, problems
 from shared.http.app import router as new_router
-from shared.http.commands import Answer, caller, command, command_id, write
+from shared.http.commands import Answer, caller, command, command_id, rehearse, write
 from shared.http.database import connection
 from shared.http.paging import Cursor, CursorText, Limit, Moment
 from shared.http.params import CUSTOMER, CustomerId
@@ -71,6 +71,7 @@ WRITE = write("points:write")
 EntryId = Annotated[UUID, Path(description="`id` of a ledger line.")]
 LotId = Annotated[UUID, Path(description="`lot_id` of a ledger line.")]
 AdjustmentId = Annotated[UUID, Path(description="`id` of the 202 answer.")]
+DryRun = Annotated[bool, Query(description="Only tell what it would be.")]
 InState = Annotated[State | None, Query(description="Only these; all without it.")]
 
 router = new_router("corrections")
@@ -83,12 +84,21 @@ _cursor = Cursor("points.adjustments", tuple[Moment, UUID])
     response_model=Corrected,
     dependencies=WRITE,
     responses={
+        200: {
+            "model": Corrected,
+            "description": "With `dry_run`: what it would be; nothing changed.",
+        },
         202: {"model": Correction, "description": "Above the limit: a second person must approve."},
         **problems.declare("customer-not-found", "validation-failed", *commands.PROBLEMS, *CODES),
     },
     summary="Give or take points by hand",
 )
-async def adjust(request: Request, customer_id: CustomerId, body: AdjustmentBody) -> Response:
+async def adjust(
+    request: Request,
+    customer_id: CustomerId,
+    body: AdjustmentBody,
+    dry_run: DryRun = False,  # noqa: FBT002 - a query parameter
+) -> Response:
     """A credit is a lot of its own; a debit takes lots as spending would, a line for each."""
 
     async def run(work: Work) -> Answer:
@@ -97,10 +107,11 @@ async def adjust(request: Request, customer_id: CustomerId, body: AdjustmentBody
         done = await handler.adjust(work, customer_id, wanted, _cause(request))
         if isinstance(done, Waiting):
             shown = await _correction(request, work, done)
-            return Answer(202, shown, {"Location": f"/v1/adjustments/{shown.id}"})
+            place = {"Location": f"/v1/adjustments/{shown.id}"}
+            return Answer(202, shown, {**place, **_replayed(done)})
         return _corrected(request, done)
 
-    return await command(request, _refusing(run))
+    return await (rehearse if dry_run else command)(request, _refusing(run))
 
 
 @router.get(
@@ -236,7 +247,12 @@ def _corrected(request: Request, done: Booked) -> Answer:
     names = tier_names(request.app.state.program)
     entries = [entry_of(line, names) for line in done.lines]
     total = sum(entry.points for entry in entries)
-    return Answer(201, Corrected(**dict(entries[0]), total=total, entries=entries))
+    shown = Corrected(**dict(entries[0]), total=total, entries=entries)
+    return Answer(201, shown, _replayed(done))
+
+
+def _replayed(done: Booked | Waiting) -> dict[str, str]:
+    return {commands.REPLAYED: "true"} if done.before else {}
 
 
 async def _correction(request: Request, work: Work, done: Waiting) -> Correction:

@@ -41,16 +41,18 @@ class Cause:
 
 
 class Booked(NamedTuple):
-    """The lines that a correction wrote, by column name."""
+    """The lines that a correction wrote, by column name; ``before``: when it was first sent."""
 
     customer_id: str
     lines: Sequence[Any]
+    before: bool = False
 
 
 class Waiting(NamedTuple):
-    """A correction that a second person must decide, by column name."""
+    """A correction that a second person must decide, by column name; ``before``: sent before."""
 
     correction: Any
+    before: bool = False
 
 
 class _Draft(NamedTuple):
@@ -144,7 +146,7 @@ class Corrections:
         """Let what is left in a lot count longer: it moves to a new lot with the new date. Raises Refused."""
         known = await stored.lines_of_causes(work.conn, [_entry_id(EXTENSION, cause, 0)])
         if known:
-            return Booked(known[0]["customer_id"], known)
+            return Booked(known[0]["customer_id"], known, before=True)
         row = await stored.line(work.conn, lot_id, lot_id)
         if row is None or row["lot_id"] != lot_id:
             raise Refused("lot-not-found", f"There is no lot {lot_id}.")
@@ -171,7 +173,9 @@ class Corrections:
         if before["fingerprint"] != fingerprint:
             detail = "This Idempotency-Key came with another body before."
             raise Refused("idempotency-key-reused", detail)
-        return Waiting(waiting) if waiting else Booked(before["customer_id"], lines)
+        if waiting:
+            return Waiting(waiting, before=True)
+        return Booked(before["customer_id"], lines, before=True)
 
     async def _waiting(self, work: Work, correction_id: UUID) -> Any:
         found = await stored.correction(work.conn, correction_id)
