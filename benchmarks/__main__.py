@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import latency, load, report, rounds, rows
+from benchmarks import latency, load, report, rounds, rows, spending
 from benchmarks.kafka import Topics, fill
 from benchmarks.load import ROOT, Load
 from benchmarks.meters import Patience
@@ -42,10 +42,15 @@ class Scale:
     real: int
     naive_seconds: float
     latency_seconds: float
+    spending_seconds: float
 
 
-FULL = Scale(rounds=3, small=200_000, real=2, naive_seconds=8.0, latency_seconds=30.0)
-QUICK = Scale(rounds=2, small=80_000, real=1, naive_seconds=4.0, latency_seconds=12.0)
+FULL = Scale(
+    rounds=3, small=200_000, real=2, naive_seconds=8.0, latency_seconds=30.0, spending_seconds=4.0
+)
+QUICK = Scale(
+    rounds=2, small=80_000, real=1, naive_seconds=4.0, latency_seconds=12.0, spending_seconds=2.0
+)
 
 
 def main() -> int:
@@ -61,22 +66,32 @@ def main() -> int:
     )
     parser.add_argument("--no-latency", action="store_true", help="leave the latency bench out")
     parser.add_argument("--latency-only", action="store_true", help="nothing but the latency bench")
+    parser.add_argument(
+        "--spending-only", action="store_true", help="nothing but holds and refunds"
+    )
     given = parser.parse_args()
     scale = QUICK if given.quick else FULL
     chosen = [c for c in CONTESTANTS if not given.only or c.name in given.only.split(",")]
     loads: list[Load] = []
     results: list[Result] = []
+    spent = None
     if not given.latency_only:
+        spent = spending_bench(scale)
+    if not given.latency_only and not given.spending_only:
         loads = _loads(scale, given.loads.split(","))
         if Streams in chosen:
             build_peers()
         number = given.rounds or scale.rounds
         Naive.seconds_max = scale.naive_seconds
         results = throughput(loads, chosen, number)
-    outcome = None if given.no_latency else latency_bench(scale.latency_seconds)
+    without = given.no_latency or given.spending_only
+    outcome = None if without else latency_bench(scale.latency_seconds)
     console.print()
     good = report.show(console, loads, results, outcome)
-    report.keep(loads, results, outcome, " ".join(["python -m benchmarks", *sys.argv[1:]]))
+    if spent is not None:
+        good &= report.show_spending(console, spent)
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    report.keep(loads, results, outcome, spent, command)
     console.print(f"kept in {report.LATEST}")
     return 0 if good else 1
 
@@ -103,6 +118,27 @@ def build_peers() -> None:
         )
     console.print("building benchmarks/peers …")
     subprocess.run([maven, "-q", "-B", "package"], cwd=rounds.PEERS.parent, check=True)
+
+
+def spending_bench(scale: Scale) -> spending.Outcome:
+    """On servers of its own, thrown away afterwards."""
+    home = FOLDER / "servers"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    console.print("holds and refunds: starting PostgreSQL …")
+    plan = spending.Plan(seconds=scale.spending_seconds, rounds=scale.rounds)
+    try:
+        with servers.start(home, KAFKA_PORT, POSTGRES_PORT) as running:
+            site = Site(running, FOLDER)
+            Patience(PATIENCE_SECONDS / 4).wait()
+
+            async def run() -> spending.Outcome:
+                await site.make_template()
+                return await spending.measure(site, plan)
+
+            return uvloop.run(run())
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def throughput(

@@ -17,6 +17,8 @@ from benchmarks.latency import Outcome
 from benchmarks.load import Load
 from benchmarks.meters import Noise, machine_name
 from benchmarks.rounds import Result
+from benchmarks.spending import CLIENTS
+from benchmarks.spending import Outcome as Spending
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
 OURS = "treue"
@@ -50,6 +52,7 @@ RATIOS = {
     "floor": Due("ours ÷ (b)", 0.4, at_least=True),
     "streams": Due("ours ÷ (c), no due but our aim,", 1.0, at_least=True),
 }
+SPENDING = Due("hold and capture ÷ bare", 0.6, at_least=True)
 LATENCIES = {
     "p50": Due("p50 ms", 60.0, at_least=False),
     "p99": Due("p99 ms", 250.0, at_least=False),
@@ -150,6 +153,27 @@ def show(
     return good
 
 
+def show_spending(console: Console, found: Spending) -> bool:
+    """Print holds, captures and refunds; whether what is due is met."""
+    shown = Table(title=f"hold, then capture, {CLIENTS} clients", title_justify="left")
+    for head in ("contestant", "transactions/s", "p50 ms", "p99"):
+        shown.add_column(head, justify="left" if head == "contestant" else "right")
+    for about, rates, p in (
+        ("ours, with idempotency key, event and answer", found.ours, found.ours_ms),
+        ("bare: SELECT FOR UPDATE, UPDATE, INSERT, COMMIT", found.bare, found.bare_ms),
+    ):
+        shown.add_row(about, f"{statistics.median(rates):,.0f}", f"{p.p50:.1f}", f"{p.p99:.1f}")
+    console.print(shown)
+    verdict = _mark(SPENDING, found.ratio)
+    spread = Spread.of(found.ratios)
+    console.print(f"  {SPENDING.name} {spread}  ≥ {SPENDING.limit:g}: {verdict}")
+    console.print(
+        f"  in batches, without Kafka: {found.refunds_per_second:,.0f} refunds/s,"
+        f" {found.purchases_per_second:,.0f} purchases/s; {found.refunds_taken:,} lots clawed back\n"
+    )
+    return SPENDING.met(found.ratio)
+
+
 def _show_noise(console: Console, noise: Sequence[Noise]) -> None:
     foreign = statistics.median(n.foreign for n in noise)
     console.print(
@@ -204,7 +228,11 @@ def _mark(due: Due, value: float) -> str:
 
 
 def keep(
-    loads: Sequence[Load], results: Sequence[Result], latency: Outcome | None, command: str
+    loads: Sequence[Load],
+    results: Sequence[Result],
+    latency: Outcome | None,
+    spent: Spending | None,
+    command: str,
 ) -> None:
     """Write benchmarks/results/latest.json."""
     document: dict[str, Any] = {
@@ -222,5 +250,6 @@ def keep(
         },
         "rounds": [asdict(result) | {"rate": result.rate} for result in results],
         "latency": asdict(latency) if latency else None,
+        "spending": asdict(spent) if spent else None,
     }
     LATEST.write_text(json.dumps(document, indent=1) + "\n")
