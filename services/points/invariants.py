@@ -10,7 +10,7 @@ import msgspec
 
 from services.points.domain import bonus
 from services.points.domain.refunds import targets_of
-from services.points.ledger import campaign_checks, chain, customer_checks, refunds
+from services.points.ledger import campaign_checks, chain, customer_checks, refunds, spending_checks
 from shared.contracts.tiers import TierMove
 from shared.db.types import Connection
 from shared.invariants import Invariant
@@ -261,4 +261,5 @@ def of(program: Program) -> Sequence[Invariant]:
         *campaign_checks.of(program),
         recomputed,
         *customer_checks.of(program),
+        *spending_checks.of(program),
     )

@@ -21,6 +21,19 @@ WRITTEN_OFF = "written_off"
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
+class Moved(NamedTuple):
+    """A line of the ledger, as far as it matters here; of any kind but those that only tell what time does."""
+
+    account_id: int
+    entry_id: UUID
+    lot_id: UUID
+    kind: str
+    points: int
+    occurred_at: datetime
+    available_at: datetime
+    expires_at: datetime | None
+
+
 class Movement(NamedTuple):
     """Signed points that went into or out of a lot, other than by covering or expiry."""
 
@@ -157,8 +170,32 @@ def _pay(state: _State, at: datetime, reserves: Sequence[Reserve]) -> list[Cover
     return [Cover(at, lot, points) for lot, points in moved.items() if points]
 
 
-def differences(target: Sequence[Cover], present: Sequence[Cover]) -> list[Cover]:
-    """What to add so that what is present becomes the target: summed by instant and lot, in a fixed order."""
+def changes(
+    lines: Sequence[Moved], reserves: Sequence[Reserve], *, write_off: bool
+) -> list[Cover | WriteOff]:
+    """What to write so that an account's covers are what its lines amount to, in a fixed order; mostly nothing."""
+    present = [
+        Cover(row.occurred_at, row.lot_id, row.points) for row in lines if row.kind == COVERED
+    ]
+    movements = [
+        Movement(row.lot_id, row.occurred_at, row.points) for row in lines if row.kind != COVERED
+    ]
+    found = settle(dates_of(lines), movements, reserves, write_off=write_off)
+    given_up = sorted(found.write_offs, key=lambda one: (one.occurred_at, one.lot_id))
+    return [*_differences(found.covers, present), *given_up]
+
+
+def dates_of(lines: Sequence[Moved]) -> dict[UUID, Dates]:
+    """Each lot's dates; its own instant is that of the line that opened it."""
+    found: dict[UUID, Dates] = {}
+    for row in lines:
+        if row.lot_id not in found or row.entry_id == row.lot_id:
+            found[row.lot_id] = Dates(row.occurred_at, row.available_at, row.expires_at)
+    return found
+
+
+def _differences(target: Sequence[Cover], present: Sequence[Cover]) -> list[Cover]:
+    """What to add so that what is present becomes the target: summed by instant and lot."""
     change: dict[tuple[datetime, UUID], int] = defaultdict(int)
     for cover in target:
         change[cover.occurred_at, cover.lot_id] += cover.points

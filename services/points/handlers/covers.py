@@ -6,15 +6,13 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-import asyncpg
-
 from services.points.domain import facts, settlement
 from services.points.domain.settlement import (
     COVERED,
     WRITTEN_OFF,
     Cover,
     Dates,
-    Movement,
+    Moved,
     Reserve,
     WriteOff,
 )
@@ -41,13 +39,8 @@ async def cover(work: Work, program: Program, accounts: Collection[Account]) -> 
     owing = await ledger.owing(work.conn, spent)
     if not owing:
         return
-    lines: dict[int, list[asyncpg.Record]] = defaultdict(list)
-    for row in await ledger.replayed_lines(work.conn, owing):
-        lines[row["account_id"]].append(row)
-    reserves: dict[int, list[Reserve]] = defaultdict(list)
-    for row in await ledger.reserves(work.conn, owing):
-        reserve = Reserve(row["lot_id"], row["held_at"], row["ended_at"], row["points"])
-        reserves[row["account_id"]].append(reserve)
+    lines = await ledger.replayed_lines(work.conn, owing)
+    reserves = await ledger.reserves(work.conn, owing)
     changed = [account for account in spent if account.id in owing]
     rows = [
         row
@@ -66,43 +59,19 @@ def _settle(
     work: Work,
     program: Program,
     account: Account,
-    lines: Sequence[asyncpg.Record],
+    lines: Sequence[Moved],
     reserves: Sequence[Reserve],
 ) -> list[EntryRow]:
-    lots = _dates(lines)
-    present = [
-        Cover(row["occurred_at"], row["lot_id"], row["points"])
-        for row in lines
-        if row["kind"] == COVERED
-    ]
-    movements = [
-        Movement(row["lot_id"], row["occurred_at"], row["points"])
-        for row in lines
-        if row["kind"] != COVERED
-    ]
-    found = settlement.settle(lots, movements, reserves, write_off=program.earning.refunds == CLAMP)
-    changes: list[Cover | WriteOff] = [
-        *settlement.differences(found.covers, present),
-        *sorted(found.write_offs, key=lambda given_up: given_up[:2]),
-    ]
+    lots = settlement.dates_of(lines)
     left: dict[UUID, int] = defaultdict(int)
     for row in lines:
-        left[row["lot_id"]] += row["points"]
+        left[row.lot_id] += row.points
     rows = []
-    for change in changes:
+    clamp = program.earning.refunds == CLAMP
+    for change in settlement.changes(lines, reserves, write_off=clamp):
         rows.append(_row(work, program, account, lots[change.lot_id], left[change.lot_id], change))
         left[change.lot_id] += change.points
     return rows
-
-
-def _dates(lines: Sequence[asyncpg.Record]) -> dict[UUID, Dates]:
-    """Each lot's dates; its own instant is that of the line that opened it."""
-    found: dict[UUID, Dates] = {}
-    for row in lines:
-        lot = row["lot_id"]
-        if lot not in found or row["entry_id"] == lot:
-            found[lot] = Dates(row["occurred_at"], row["available_at"], row["expires_at"])
-    return found
 
 
 def _row(

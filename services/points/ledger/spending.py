@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from os import urandom
 from pathlib import Path
@@ -12,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from services.points.domain.chaining import digest
+from services.points.domain.settlement import Moved, Reserve
 from services.points.domain.spending import Hold, Part, Spendable
 from services.points.ledger.entries import Account, EntryRow
 from shared.db import statements
@@ -133,14 +135,22 @@ async def owing(conn: Connection, accounts: Collection[Account]) -> set[int]:
     return {row["account_id"] for row in rows}
 
 
-async def replayed_lines(conn: Connection, accounts: Collection[int]) -> Sequence[asyncpg.Record]:
-    """All lines of accounts but those that only tell what time does."""
-    return await conn.fetch(sql.replayed_lines, list(accounts))
+async def replayed_lines(
+    conn: Connection, accounts: Collection[int]
+) -> Mapping[int, Sequence[Moved]]:
+    """All lines of accounts but those that only tell what time does, by account."""
+    found: dict[int, list[Moved]] = defaultdict(list)
+    for row in await conn.fetch(sql.replayed_lines, list(accounts)):
+        found[row["account_id"]].append(Moved(*row))
+    return found
 
 
-async def reserves(conn: Connection, accounts: Collection[int]) -> Sequence[asyncpg.Record]:
-    """What holds of these accounts ever reserved: account_id, held_at, ended_at, lot_id, points."""
-    return await conn.fetch(sql.reserves, list(accounts))
+async def reserves(conn: Connection, accounts: Collection[int]) -> Mapping[int, Sequence[Reserve]]:
+    """What holds of these accounts ever reserved, by account."""
+    found: dict[int, list[Reserve]] = defaultdict(list)
+    for account_id, *reserve in await conn.fetch(sql.reserves, list(accounts)):
+        found[account_id].append(Reserve(*reserve))
+    return found
 
 
 def _purse(rows: Sequence[asyncpg.Record]) -> Purse:

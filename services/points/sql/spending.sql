@@ -113,6 +113,6 @@ ORDER BY account_id, seq;
 
 -- name: reserves
 -- What holds of these accounts ever reserved, and until when.
-SELECT h.account_id, h.held_at, h.ended_at, u.lot_id, u.points
+SELECT h.account_id, u.lot_id, h.held_at, h.ended_at, u.points
 FROM holds h CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
 WHERE h.account_id = ANY(:accounts::bigint[]);
