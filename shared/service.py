@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from shared.events.worker import WorkerSpec
 
-ROLES = ("worker", "api", "migrate", "check")
+ROLES = ("worker", "api", "migrate", "check", "replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ def _take(role: str, service: Service, settings: ServiceSettings) -> int:
         from shared.http import server  # noqa: PLC0415 - uvicorn is for APIs
 
         server.run(service.api(settings), settings.host, settings.port)
+    elif role == "replay":
+        from shared.events.replay import replay  # noqa: PLC0415
+
+        return asyncio.run(replay(service.worker(settings)))
     elif role == "migrate":
         return asyncio.run(_migrate(service, settings))
     else:

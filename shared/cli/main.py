@@ -17,7 +17,7 @@ from shared.errors import UsageError
 COMMANDS = (
     *("up", "down", "status"),
     *("publish", "convert", "drain", "verify", "dead-letters", "demo"),
-    *("liability", "adjust", "program"),
+    *("liability", "simulate", "adjust", "program"),
 )
 # For tests and scripts: there, but not in the list.
 HIDDEN = ("digest",)

@@ -50,5 +50,5 @@ def test_a_month_is_told_in_money_where_a_point_has_a_value() -> None:
 
 def test_who_is_not_there_is_told_in_one_sentence() -> None:
     stack = {"points_url": "http://127.0.0.1:1", "api_key": "k"}
-    with pytest.raises(UsageError, match="points does not answer .*treue status"):
+    with pytest.raises(UsageError, match=r"points does not answer .*treue status"):
         ask(stack, "points", "/v1/reports/liability", {"from": None})

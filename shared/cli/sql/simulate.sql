@@ -1,0 +1,21 @@
+-- name: outcome
+-- What a replay gave each customer: points granted and taken back, what is there at an instant (less what is owed),
+-- what has expired by then, and a digest of all lots with their dates.
+WITH lots AS (
+    SELECT account_id, lot_id, min(available_at) AS available_at, min(expires_at) AS expires_at,
+           sum(points) AS points,
+           sum(points) FILTER (WHERE kind IN ('earned', 'tier_bonus', 'campaign', 'activity')) AS earned,
+           sum(points) FILTER (WHERE kind = 'clawed_back') AS taken
+    FROM entries WHERE kind NOT IN ('expired', 'unlocked')
+    GROUP BY account_id, lot_id)
+SELECT a.customer_id, a.timeline,
+       coalesce(sum(l.earned), 0)::bigint AS earned,
+       coalesce(-sum(l.taken), 0)::bigint AS taken,
+       coalesce(sum(l.points) FILTER (
+           WHERE l.points < 0 OR l.expires_at IS NULL OR l.expires_at > :now::timestamptz), 0)::bigint AS left,
+       coalesce(sum(l.points) FILTER (WHERE l.points > 0 AND l.expires_at <= :now::timestamptz), 0)::bigint AS expired,
+       md5(string_agg(concat_ws('|', l.lot_id, l.points, l.available_at AT TIME ZONE 'UTC',
+                                l.expires_at AT TIME ZONE 'UTC'), ',' ORDER BY l.lot_id)) AS digest
+FROM accounts a LEFT JOIN lots l USING (account_id)
+GROUP BY a.account_id
+ORDER BY a.customer_id;
