@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.points.settings import Settings
 from shared import program
 from shared.invariants import Invariant
-from shared.service import Service, api_app
+from shared.service import Facts, Service, api_app
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -41,14 +41,21 @@ def worker(settings: Settings) -> WorkerSpec:
 
 def api(settings: Settings) -> FastAPI:
     """The read API over this service's own database."""
-    from services.points.api import corrections, quote, reports, spending  # noqa: PLC0415
+    from services.points.api import corrections, quote, refunds, reports, spending  # noqa: PLC0415
     from services.points.api.routes import router  # noqa: PLC0415
 
     return api_app(
         "points",
         settings,
         migrations=MIGRATIONS,
-        routers=[router, reports.router, corrections.router, spending.router, quote.router],
+        routers=[
+            router,
+            refunds.router,
+            reports.router,
+            corrections.router,
+            spending.router,
+            quote.router,
+        ],
         state={"program": program.load(settings.program)},
     )
 
@@ -60,4 +67,11 @@ def invariants(settings: Settings) -> Sequence[Invariant]:
     return (*of(program.load(settings.program)), *PROOF)
 
 
-SERVICE = Service("points", Settings, MIGRATIONS, worker, api, invariants)
+def facts() -> Facts:
+    """What no event tells: spending, corrections, and what else people and tills caused."""
+    from services.points.ledger import facts as kept  # noqa: PLC0415
+
+    return Facts(kept.give, kept.take)
+
+
+SERVICE = Service("points", Settings, MIGRATIONS, worker, api, invariants, facts)

@@ -90,13 +90,13 @@ async def test_two_partial_refunds(points_db: str, program: Program) -> None:
                 {
                     "at": "2026-05-02T10:00:00Z",
                     "base": 24,
-                    "net_spend": "24.500000000",
+                    "net_spend": "24.5",
                     "purchases": 0,
                 },
                 {
                     "at": "2026-05-03T10:00:00Z",
                     "base": 25,
-                    "net_spend": "24.500000000",
+                    "net_spend": "24.5",
                     "purchases": 0,
                 },
             ],

@@ -14,11 +14,11 @@ from services.points.domain import wording
 from services.points.domain.exact import exactly
 from services.points.domain.refunds import (
     CANCELLATION,
-    SPEND_DECIMALS,
     Bought,
     Refund,
     Returned,
     Taking,
+    rounded_down,
 )
 from services.points.domain.wording import Sentence
 from shared.program.model import Program
@@ -198,17 +198,18 @@ def _what(clawback: PackedClawback) -> Sentence:
             f"{german}, {amount.de} der Bestellung {order} zurückgezahlt",
             f"{english}, {amount.en} of order {order} paid back",
         )
-    units = wording.number(sum((line[2] for line in clawback.lines), Decimal(0)))
+    count = sum((line[2] for line in clawback.lines), Decimal(0))
+    units, noun = wording.number(count), "unit" if count == 1 else "units"
     return Sentence(
-        f"{german}, aus Bestellung {order} zurückgegeben: {units.de} Stück",
-        f"{english}, returned from order {order}: {units.en} units",
+        f"{german}, {units.de} Stück aus Bestellung {order} zurückgegeben",
+        f"{english}, {units.en} {noun} of order {order} returned",
     )
 
 
 def _net(bought: Bought, line: Returned) -> Decimal:
     """What was paid for the units of a line that came back, rounded down where it has no end."""
     whole = Fraction(bought.nets[line.line]) / Fraction(bought.quantities[line.line])
-    return Decimal(int(whole * line.quantity * 10**SPEND_DECIMALS)).scaleb(-SPEND_DECIMALS)
+    return rounded_down(whole * line.quantity)
 
 
 def _decimal(numerator: int, denominator: int) -> Decimal:

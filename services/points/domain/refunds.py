@@ -379,11 +379,10 @@ class _Lot:
             due += int(bought.total * self.amount / self.eligible)
             base += int(bought.base * self.amount / self.eligible)
         spend = Fraction(bought.net_spend) * money / self.eligible if money else ZERO
-        scaled = int(spend * 10**SPEND_DECIMALS)
         return (
             min(due, bought.total),
             min(base, bought.base),
-            Decimal(scaled).scaleb(-SPEND_DECIMALS),
+            rounded_down(spend),
             0,
         )
 
@@ -402,6 +401,12 @@ class _Lot:
         )
         expired = max(0, bought.total + spent - self.open)
         return max(self.taken, self.open + max(0, due - self.open - expired))
+
+
+def rounded_down(money: Fraction) -> Decimal:
+    """Write money as a decimal, exactly where that has no more than 9 digits after the point."""
+    scaled = Decimal(int(money * 10**SPEND_DECIMALS)).scaleb(-SPEND_DECIMALS).normalize()
+    return scaled if scaled % 1 else scaled.quantize(Decimal(1))
 
 
 def _split(points: int, bought: Bought) -> Sequence[int]:

@@ -24,6 +24,7 @@ CREATE TABLE refunds (
     CHECK (kind = 'refund' OR order_id IS NOT NULL)
 );
 CREATE INDEX refunds_purchase ON refunds (purchase_id) WHERE purchase_id IS NOT NULL;
+CREATE INDEX refunds_told ON refunds (recorded_at, refund_key);
 CREATE TRIGGER refunds_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON refunds
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
