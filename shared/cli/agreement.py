@@ -47,6 +47,7 @@ async def check(dsns: Mapping[str, str]) -> list[Result]:
         return [
             await _awards(services),
             await _refunds(services),
+            await _corrections(services),
             await _timelines(services, "points"),
             await _timelines(services, "rewards"),
             await _customers(services, "tiers"),
@@ -70,6 +71,15 @@ async def _refunds(services: Services) -> Result:
         "of each purchase that was refunded, tiers takes out the base points that points took back",
     )
     points, tiers = (services["points"], sql.refunded), (services["tiers"], sql.standings)
+    return await _compare(result, {"points": points, "tiers": tiers}, plain)
+
+
+async def _corrections(services: Services) -> Result:
+    result = Result(
+        "every-correction-counts-in-tiers",
+        "of each purchase or activity that was corrected, tiers counts the base points it has now",
+    )
+    points, tiers = (services["points"], sql.corrected), (services["tiers"], sql.restated)
     return await _compare(result, {"points": points, "tiers": tiers}, plain)
 
 

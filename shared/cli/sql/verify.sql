@@ -36,6 +36,21 @@ WHERE EXISTS (SELECT FROM standings t WHERE t.lot_id = s.lot_id AND t.refunded_a
 GROUP BY s.lot_id, s.base
 ORDER BY s.lot_id;
 
+-- name: corrected
+-- points: base points of every lot that was corrected without having been refunded.
+SELECT lot_id AS key, sum(base) FILTER (WHERE kind IN ('earned', 'campaign', 'activity'))::bigint AS base
+FROM entries
+GROUP BY lot_id
+HAVING count(*) FILTER (WHERE kind IN ('campaign', 'activity') AND entry_id <> lot_id) > 0
+   AND count(*) FILTER (WHERE kind = 'clawed_back') = 0
+ORDER BY lot_id;
+
+-- name: restated
+-- tiers: the same.
+SELECT DISTINCT ON (lot_id) lot_id AS key, base FROM standings s
+WHERE NOT EXISTS (SELECT FROM standings t WHERE t.lot_id = s.lot_id AND t.refunded_at IS NOT NULL)
+ORDER BY lot_id, seq DESC;
+
 -- name: timelines
 -- Any service: its customers' ways through the levels, as far as there is one.
 SELECT customer_id AS key, timeline::text AS timeline
