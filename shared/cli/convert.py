@@ -40,7 +40,7 @@ def online_retail(
         ),
     ] = None,
 ) -> None:
-    """Write the real purchases of 'Online Retail' (UCI) to stdout, one JSON event a line."""
+    """Write the real purchases and cancellations of 'Online Retail' (UCI) to stdout, one JSON event a line."""
     day = parse_date(shift_to) if shift_to is not None else None
     reader = Reader("stdin" if file == "-" else file)
     with open_text(file) as text:
@@ -81,9 +81,9 @@ def parse_date(text: str) -> date:
 
 
 def left_out(account: Account) -> list[str]:
-    """What is no purchase, one phrase a reason, the biggest first."""
+    """What is neither purchase nor cancellation, one phrase a reason, the biggest first."""
     words = {
-        data_set.CANCELLATION: "cancellations (C…), which come with the next version",
+        data_set.NOTHING_BACK: "cancellations (C…) with lines that take nothing back",
         data_set.ADJUSTMENT: "adjustments of the books (A…, negative prices)",
         data_set.STOCK: "corrections of the stock (negative quantity, price 0, no customer)",
         data_set.RETURNED: "ordinary invoices with lines of a negative quantity",
@@ -103,6 +103,8 @@ def told(account: Account) -> str:
         f" {account.purchases:,} purchases with {account.purchase_lines:,} lines"
         f" ({len(account.customers):,} customers{span})."
         f" {account.guests:,} purchases name no customer: written as guests', they earn nothing."
+        f" {account.cancellations:,} cancellations with {account.cancelled_lines:,} lines became refunds"
+        f" without an order id, {account.guest_cancellations:,} of them guests'."
         f" {account.zero_price_lines:,} lines at price 0 stay, and earn nothing."
         f" Left out: {'; '.join(left_out(account)) or 'nothing'}."
     )

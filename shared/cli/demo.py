@@ -49,13 +49,18 @@ def demo(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, show_default=False, help="Only the first N purchases."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Only the first N purchases, and what was cancelled by then.",
+        ),
     ] = None,
 ) -> None:
-    """Start the stack, send it a year of real purchases, check the books, and tell what came of it.
+    """Start the stack, send it a year of real purchases and cancellations, check the books, and tell of it.
 
-    The purchases are those of a British shop for giftware, moved so that the last one is yesterday's.
-    The stack stays up. A second run sends the same purchases again: each is known, nothing changes.
+    They are those of a British shop for giftware, moved so that the last purchase is yesterday's.
+    The stack stays up. A second run sends the same again: all of it is known, nothing changes.
     """
     layout = layout_of(folder)
     screen = Console(highlight=False)
@@ -127,7 +132,7 @@ async def _run(
             start = await watcher.look()
         except Away as error:
             raise UsageError(f"{error}; see `treue status`") from None
-    chosen = invoices[:limit]
+    chosen = _first(invoices, limit)
     began = time.monotonic()
     published = await _publish(stack, chosen, account, by)
     live = Live(start, began)
@@ -138,7 +143,7 @@ async def _run(
     after = await telling.counters(stack)
     return Figures(
         account=account,
-        of=len(invoices),
+        of=sum(not invoice.cancels for invoice in invoices),
         moved=by,
         published=published,
         seconds_points=live.credited_after or settled.seconds,
@@ -148,6 +153,12 @@ async def _run(
         duplicates=after.duplicates - before.duplicates,
         poison=after.poison - before.poison,
     )
+
+
+def _first(invoices: list[Invoice], limit: int | None) -> list[Invoice]:
+    """Everything until so many purchases are among it."""
+    purchases = (place for place, invoice in enumerate(invoices, 1) if not invoice.cancels)
+    return invoices[: next(islice(purchases, limit - 1, None), None) if limit else None]
 
 
 def _not_settled(settled: Settled) -> str:
@@ -161,7 +172,7 @@ async def _days_to_move(stack: Mapping[str, Any], invoices: list[Invoice]) -> ti
 
     An order is known by its number: the same one with another date would be no repetition.
     """
-    first = invoices[0]
+    first = next(invoice for invoice in invoices if not invoice.cancels)
     async with connection("points", stack["postgres"]["points"]) as conn:
         key = event_key(SOURCE, event_id(first.number))
         earlier = await conn.fetchval(story.sql.points_earlier, key)

@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from zoneinfo import ZoneInfo
 
-from shared.contracts.purchases import COMPLETED, Kind
+from shared.contracts.purchases import COMPLETED, REFUNDED, Kind
 from shared.errors import UsageError
 from shared.ids import derive
 
@@ -41,7 +41,8 @@ KINDS: dict[str, Kind] = {
 GIFT_CARD_PREFIX = "gift_"
 CATEGORY = "home"
 
-CANCELLATION = "cancellation"
+CANCELLATION_PREFIX = "C"
+NOTHING_BACK = "cancelled without a quantity"
 ADJUSTMENT = "adjustment"
 STOCK = "stock correction"
 RETURNED = "returned line"
@@ -66,6 +67,9 @@ class Account:
     purchase_lines: int = 0
     guest_lines: int = 0
     zero_price_lines: int = 0
+    cancellations: int = 0
+    cancelled_lines: int = 0
+    guest_cancellations: int = 0
     customers: set[str] = field(default_factory=set)
     left_out: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     first: datetime | None = None
@@ -74,7 +78,7 @@ class Account:
 
 @dataclass(slots=True)
 class Invoice:
-    """One purchase in the making; ``parts`` holds its lines as finished pieces of JSON."""
+    """One purchase or cancellation in the making; ``parts`` holds its lines as finished pieces of JSON."""
 
     number: str
     moment: datetime
@@ -83,6 +87,11 @@ class Invoice:
     country: str
     parts: list[tuple[str, str]] = field(default_factory=list)
     total: Decimal = Decimal(0)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether it takes back what others sold: which of them, the data set does not say."""
+        return self.number.startswith(CANCELLATION_PREFIX)
 
 
 class _Cached(dict[str, "datetime"]):
@@ -97,7 +106,7 @@ class _Cached(dict[str, "datetime"]):
 
 
 class Reader:
-    """Collects the lines of a file into purchases; texts that repeat are built and kept once."""
+    """Collects the lines of a file into purchases and cancellations; texts that repeat are built and kept once."""
 
     def __init__(self, name: str) -> None:
         self.account = Account()
@@ -109,7 +118,7 @@ class Reader:
         self._numbers: set[str] = set()
 
     def read(self, text: Iterable[str]) -> list[Invoice]:
-        """All purchases of a CSV text, by the instant of their first line.
+        """All purchases and cancellations of a CSV text, by the instant of their first line.
 
         Raises UsageError for the first row that makes no sense, with its line number.
         """
@@ -152,6 +161,9 @@ class Reader:
                 line, f"InvoiceDate {moment[:50]!r} is no local time like 2010-12-01 08:26:00"
             ) from None
         invoice = self._invoice(number, local, customer, country, line)
+        if invoice.cancels:
+            invoice.parts.append((f'"sku":{_json(self._sku(sku, line))}', f'"quantity":"{-units}"'))
+            return
         try:
             head = self._goods[sku, name]
         except KeyError:
@@ -181,10 +193,13 @@ class Reader:
             invoice.customer = customer
         return invoice
 
-    def _good(self, sku: str, name: str, line: int) -> str:
+    def _sku(self, sku: str, line: int) -> str:
         if not sku.strip():
             raise self._mistake(line, "StockCode is empty")
-        what = kind(sku)
+        return sku
+
+    def _good(self, sku: str, name: str, line: int) -> str:
+        what = kind(self._sku(sku, line))
         category = CATEGORY if what == "product" else ""
         names = f'"sku":{_json(sku)},"name":{_json(name.strip())}'
         head = f'{names},"category":"{category}","kind":"{what}"'
@@ -221,9 +236,9 @@ def kind(sku: str) -> Kind:
 
 
 def left_out(number: str, units: int, amount: Decimal, customer: str) -> str:
-    """Why a line is no part of a purchase, or nothing if it is one."""
-    if number.startswith("C"):
-        return CANCELLATION
+    """Why a line is no part of a purchase or cancellation, or nothing if it is one."""
+    if number.startswith(CANCELLATION_PREFIX):
+        return NOTHING_BACK if units >= 0 else ""
     if number.startswith("A"):
         return ADJUSTMENT
     if units <= 0:
@@ -233,11 +248,12 @@ def left_out(number: str, units: int, amount: Decimal, customer: str) -> str:
 
 def shift(invoices: Sequence[Invoice], last_day: date) -> timedelta:
     """By how many whole days all dates must move for the last purchase to fall on a day."""
-    return last_day - max((invoice.moment.date() for invoice in invoices), default=last_day)
+    days = (invoice.moment.date() for invoice in invoices if not invoice.cancels)
+    return last_day - max(days, default=last_day)
 
 
 def events(invoices: Iterable[Invoice], account: Account, by: timedelta) -> Iterator[bytes]:
-    """The purchases as CloudEvents in order, moved by so many days; completes the account meanwhile."""
+    """Purchases and cancellations as CloudEvents in order, moved by so many days; completes the account."""
     for invoice in invoices:
         try:
             instant = _utc(invoice.moment + by)
@@ -245,16 +261,25 @@ def events(invoices: Iterable[Invoice], account: Account, by: timedelta) -> Iter
             raise UsageError(
                 f"--shift-to moves {invoice.moment} by {by.days} days, out of the calendar"
             ) from None
-        account.first = min(account.first or instant, instant)
-        account.last = max(account.last or instant, instant)
-        account.purchases += 1
-        account.purchase_lines += len(invoice.parts)
-        if invoice.customer:
-            account.customers.add(invoice.customer)
-        else:
-            account.guests += 1
-            account.guest_lines += len(invoice.parts)
-        yield _event(invoice, instant).encode()
+        _note(invoice, account, instant)
+        yield (_refund if invoice.cancels else _purchase)(invoice, instant).encode()
+
+
+def _note(invoice: Invoice, account: Account, instant: datetime) -> None:
+    if invoice.cancels:
+        account.cancellations += 1
+        account.cancelled_lines += len(invoice.parts)
+        account.guest_cancellations += not invoice.customer
+        return
+    account.first = min(account.first or instant, instant)
+    account.last = max(account.last or instant, instant)
+    account.purchases += 1
+    account.purchase_lines += len(invoice.parts)
+    if invoice.customer:
+        account.customers.add(invoice.customer)
+    else:
+        account.guests += 1
+        account.guest_lines += len(invoice.parts)
 
 
 def event_id(number: str) -> str:
@@ -262,22 +287,51 @@ def event_id(number: str) -> str:
     return str(derive(SOURCE, number))
 
 
-def _event(invoice: Invoice, instant: datetime) -> str:
-    time = f"{instant.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+def _purchase(invoice: Invoice, instant: datetime) -> str:
+    time = _time(instant)
     order = _json(invoice.number)
-    customer = f'"customer_id":{_json(invoice.customer)},' if invoice.customer else ""
     lines = ",".join(
         [f'{{"line_id":"{n}",{head},{tail}}}' for n, (head, tail) in enumerate(invoice.parts, 1)]
     )
-    return (
-        f'{{"specversion":"1.0","id":"{event_id(invoice.number)}","source":"{SOURCE}",'
-        f'"type":"{COMPLETED}","subject":{order},"time":"{time}","datacontenttype":"application/json",'
-        f'"data":{{"order_id":{order},{customer}"currency":"GBP","occurred_at":"{time}",'
+    return _event(
+        invoice,
+        COMPLETED,
+        time,
+        f'"order_id":{order},{_customer(invoice)}"currency":"GBP","occurred_at":"{time}",'
         f'"prices_include_tax":true,"order_discount":"0.00","shipping":"0.00",'
         f'"total":"{_money(invoice.total.quantize(CENT, ROUND_HALF_UP))}","lines":[{lines}],'
-        f'"voucher_codes":[],"redemption_ids":[],"is_test":false,'
-        f'"metadata":{{"country":{_json(invoice.country)}}}}}}}\n'
+        f'"voucher_codes":[],"redemption_ids":[],"is_test":false',
     )
+
+
+def _refund(invoice: Invoice, instant: datetime) -> str:
+    """No order is named, for the data set names none: what came back is told by customer and stock code."""
+    time = _time(instant)
+    lines = ",".join([f"{{{head},{tail}}}" for head, tail in invoice.parts])
+    return _event(
+        invoice,
+        REFUNDED,
+        time,
+        f'"refund_id":{_json(invoice.number)},"order_id":null,{_customer(invoice)}"currency":"GBP",'
+        f'"occurred_at":"{time}","lines":[{lines}],"reason":"cancellation"',
+    )
+
+
+def _event(invoice: Invoice, event_type: str, time: str, content: str) -> str:
+    return (
+        f'{{"specversion":"1.0","id":"{event_id(invoice.number)}","source":"{SOURCE}",'
+        f'"type":"{event_type}","subject":{_json(invoice.number)},"time":"{time}",'
+        f'"datacontenttype":"application/json",'
+        f'"data":{{{content},"metadata":{{"country":{_json(invoice.country)}}}}}}}\n'
+    )
+
+
+def _customer(invoice: Invoice) -> str:
+    return f'"customer_id":{_json(invoice.customer)},' if invoice.customer else ""
+
+
+def _time(instant: datetime) -> str:
+    return f"{instant.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def _utc(local: datetime) -> datetime:

@@ -120,9 +120,12 @@ def _moments(story: Story, zone: tzinfo) -> list[tuple[str, str, str]]:
         first = min(purchases, key=lambda entry: str(entry["occurred_at"]))
         what = f"buys for the first time, order {first['order_id']}: {first['points']:,} points"
         found.append((first["occurred_at"], _day(first["occurred_at"], zone), what))
+    for entry in story.entries:
+        if entry["kind"] == "clawed_back" and entry["points"]:
+            what = f"gives back goods of order {entry['order_id']}: {entry['points']:,} points"
+            found.append((entry["occurred_at"], _day(entry["occurred_at"], zone), what))
     for move in story.history:
-        order = move["cause"].get("order_id") if move.get("cause") else None
-        why = f" with order {order}" if order else ""
+        why = _why(move.get("cause") or {})
         until = f", until {_last_day(move['valid_until'], zone)}" if move["valid_until"] else ""
         what = f"{words.get(move['kind'], move['kind'])} {move['tier']['name']}{why}{until}"
         found.append((move["since"] + "+", _day(move["since"], zone), what))
@@ -133,9 +136,22 @@ def _moments(story: Story, zone: tzinfo) -> list[tuple[str, str, str]]:
             f"gets voucher {voucher['code']} ({voucher.get('name') or voucher['voucher']}):"
             f" {state.get(voucher['state'], voucher['state'])}"
         )
-        # Purchase, level and voucher share one instant and are told in this order.
+        # Purchase or refund, level and voucher share one instant and are told in this order.
         found.append((voucher["issued_at"] + "~", _day(voucher["issued_at"], zone), what))
     return found
+
+
+def _why(cause: Mapping[str, Any]) -> str:
+    order = cause.get("order_id")
+    if not order:
+        return ""
+    refund = cause.get("refund_id")
+    named = f" ({refund})" if refund else ""
+    return (
+        f" as order {order} came back{named}"
+        if cause.get("type") == "refund"
+        else f" with order {order}"
+    )
 
 
 def _day(instant: str, zone: tzinfo) -> str:

@@ -48,6 +48,7 @@ class Figures:
     poison: int
     invariants: int = 0
     totals: Mapping[str, int] = field(default_factory=dict)
+    cancellations: Mapping[str, int] = field(default_factory=dict)
     levels: Mapping[str | None, int] = field(default_factory=dict)
     vouchers: list[dict[str, Any]] = field(default_factory=list)
 
@@ -64,6 +65,8 @@ async def collect(stack: Mapping[str, Any], figures: Figures) -> None:
     dsns = stack["postgres"]
     async with connection("points", dsns["points"]) as conn:
         figures.totals = dict(await conn.fetchrow(sql.points_totals) or {})
+        rows = await conn.fetch(sql.points_cancellations)
+        figures.cancellations = {row["state"]: row["count"] for row in rows}
     async with connection("tiers", dsns["tiers"]) as conn:
         figures.levels = {r["level"]: r["customers"] for r in await conn.fetch(sql.tiers_levels)}
     async with connection("rewards", dsns["rewards"]) as conn:
@@ -98,23 +101,29 @@ def show(stack: Mapping[str, Any], figures: Figures, told: Story | None, screen:
 def _facts(figures: Figures) -> list[tuple[str, str]]:
     account, totals = figures.account, figures.totals
     facts = [("purchases", _published(figures))]
+    if account.cancellations:
+        facts.append(("cancellations", _cancelled(figures)))
     if figures.duplicates:
         every = "all of them" if figures.duplicates == figures.published else "of them"
         known = f"{figures.duplicates:,}, {every}: recognised, they change nothing"
         facts.append(("known before", known))
     speed = figures.published / max(figures.seconds_points, 0.001)
     fast = (
-        f"{speed:,.0f} purchases/s from the file into the ledger;"
+        f"{speed:,.0f} purchases and cancellations/s from the file into the ledger;"
         f" {figures.events:,} events through three services in {figures.seconds_all:.1f} s"
     )
     points = (
         f"{totals['points']:,} earned by {totals['customers']:,} customers"
-        f" with {totals['credited']:,} purchases, {totals['bonus']:,} of them through their tier;"
-        f" {totals['available']:,} can be spent now"
+        f" with {totals['credited']:,} purchases, {totals['bonus']:,} of them through their tier"
+    )
+    left = (
+        f"{totals['available']:,} can be spent now;"
+        f" {totals['taken']:,} were taken back for what was cancelled"
     )
     facts += [
         ("speed", fast),
         ("points", points),
+        ("of these", left),
         ("guests", f"{totals['guests']:,} purchases name no customer: kept, but they earn nothing"),
         ("left out", "; ".join(left_out(account)) or "nothing"),
         ("checked", f"{figures.invariants} invariants over three databases, 0 violations"),
@@ -126,14 +135,30 @@ def _facts(figures: Figures) -> list[tuple[str, str]]:
 
 def _published(figures: Figures) -> str:
     account, by = figures.account, figures.moved
-    part = f" (the first of {figures.of:,})" if figures.published < figures.of else ""
-    text = f"{figures.published:,}{part} with {account.purchase_lines:,} lines"
+    part = f" (the first of {figures.of:,})" if account.purchases < figures.of else ""
+    text = f"{account.purchases:,}{part} with {account.purchase_lines:,} lines"
     if account.first is None or account.last is None:
         return text
     return (
         f"{text}, {account.first:%Y-%m-%d} to {account.last:%Y-%m-%d}"
         f" (in truth {account.first - by:%Y-%m-%d} to {account.last - by:%Y-%m-%d})"
     )
+
+
+def _cancelled(figures: Figures) -> str:
+    """How many found their purchase, for the data set does not say which one it is."""
+    account, states = figures.account, figures.cancellations
+    words = {
+        "matched": "found all of it among the customer's purchases",
+        "partly": "a part of it",
+        "unmatched": "nothing: bought before the data set begins, or never",
+        "uncredited": "are guests', who had earned nothing",
+        "refused": "were refused",
+        "parked": "wait",
+    }
+    told = [f"{states[state]:,} {word}" for state, word in words.items() if states.get(state)]
+    lines = f"{account.cancellations:,} with {account.cancelled_lines:,} lines"
+    return f"{lines}, told without an order: {', '.join(told)}"
 
 
 def _levels(figures: Figures, program: Program) -> Table:

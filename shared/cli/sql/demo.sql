@@ -14,14 +14,23 @@ SELECT coalesce(sum(applied), 0)::bigint AS applied, coalesce(sum(duplicates), 0
 FROM offsets WHERE topic = 'treue.purchases';
 
 -- name: points_totals
--- points: customers, and points in sum: earned, through a tier, spendable now.
-SELECT count(DISTINCT account_id) AS customers, coalesce(sum(points), 0)::bigint AS points,
-       coalesce(sum(bonus), 0)::bigint AS bonus,
-       coalesce(sum(points) FILTER (WHERE available_at <= now() AND (expires_at IS NULL OR expires_at > now())),
-                0)::bigint AS available,
+-- points: customers, and points in sum: earned, through a tier, taken back, spendable now.
+SELECT count(DISTINCT account_id) AS customers,
+       coalesce(sum(points) FILTER (WHERE kind <> 'clawed_back'), 0)::bigint AS points,
+       coalesce(sum(bonus) FILTER (WHERE kind <> 'clawed_back'), 0)::bigint AS bonus,
+       coalesce(-sum(points) FILTER (WHERE kind = 'clawed_back'), 0)::bigint AS taken,
+       (SELECT coalesce(sum(rest), 0)::bigint FROM (
+            SELECT greatest(sum(points), 0) AS rest FROM entries
+            WHERE available_at <= now() AND (expires_at IS NULL OR expires_at > now())
+            GROUP BY lot_id) AS lots) AS available,
        (SELECT count(*) FROM uncredited WHERE why = 'guest') AS guests,
        count(*) FILTER (WHERE kind = 'earned') AS credited
 FROM entries;
+
+-- name: points_cancellations
+-- points: what became of refunds that name no order, by state.
+SELECT o.state, count(*) AS count FROM refunds r JOIN refund_outcomes o USING (refund_key)
+WHERE r.order_id IS NULL GROUP BY o.state;
 
 -- name: tiers_levels
 -- tiers: customers per level; null is whoever has reached none above the lowest.

@@ -14,7 +14,7 @@ import pytest
 from shared.cli.files import open_text
 from shared.cli.online_retail import (
     ADJUSTMENT,
-    CANCELLATION,
+    NOTHING_BACK,
     RETURNED,
     SOURCE,
     STOCK,
@@ -26,7 +26,7 @@ from shared.cli.online_retail import (
     shift,
 )
 from shared.contracts.envelope import EVENT_BYTES_MAX, Incoming
-from shared.contracts.purchases import COMPLETED, PurchaseCompleted
+from shared.contracts.purchases import COMPLETED, REFUNDED, PurchaseCompleted, PurchaseRefunded
 from shared.errors import UsageError
 from shared.stack.layout import checkout
 
@@ -119,10 +119,62 @@ def test_a_guest_has_no_customer() -> None:
     assert (account.guests, account.guest_lines, len(account.customers)) == (1, 1, 0)
 
 
+def test_a_cancellation_is_one_refund_without_an_order() -> None:
+    (event,), account = convert(
+        row("C536379", quantity="-1", sku="D", at="2010-12-01 09:41:00"),
+        row("C536379", quantity="-12", at="2010-12-01 09:41:00"),
+    )
+    assert {name: event[name] for name in ("id", "source", "type", "subject", "time")} == {
+        "id": event_id("C536379"),
+        "source": SOURCE,
+        "type": REFUNDED,
+        "subject": "C536379",
+        "time": "2010-12-01T09:41:00Z",
+    }
+    assert event["data"] == {
+        "refund_id": "C536379",
+        "order_id": None,
+        "customer_id": "17850",
+        "currency": "GBP",
+        "occurred_at": "2010-12-01T09:41:00Z",
+        "lines": [{"sku": "D", "quantity": "1"}, {"sku": "85123A", "quantity": "12"}],
+        "reason": "cancellation",
+        "metadata": {"country": "United Kingdom"},
+    }
+    assert (account.cancellations, account.cancelled_lines) == (1, 2)
+    assert (account.purchases, account.customers, account.left_out) == (0, set(), {})
+
+
+def test_a_guest_may_cancel() -> None:
+    (event,), account = convert(row("C1", quantity="-1", customer=""))
+    assert "customer_id" not in event["data"]
+    assert (account.cancellations, account.guest_cancellations, account.guests) == (1, 1, 0)
+
+
+def test_cancellations_keep_their_place_among_purchases() -> None:
+    found, _ = convert(
+        row("1", at="2011-01-10 10:05:00"),
+        row("C2", quantity="-1", at="2011-01-10 10:05:00"),
+        row("3", at="2011-01-10 10:05:00"),
+        to=date(2026, 11, 21),
+    )
+    assert [event["subject"] for event in found] == ["1", "C2", "3"]
+    assert {event["time"] for event in found} == {"2026-11-21T10:05:00Z"}
+
+
+def test_a_shift_goes_by_the_last_purchase() -> None:
+    found, account = convert(
+        row("1", at="2011-01-10 10:00:00"),
+        row("C2", quantity="-1", at="2011-01-12 10:00:00"),
+        to=date(2026, 11, 21),
+    )
+    assert [event["time"][:10] for event in found] == ["2026-11-21", "2026-11-23"]
+    assert account.first == account.last
+
+
 def test_what_is_left_out_is_counted() -> None:
     found, account = convert(
-        row("C536379", quantity="-1", sku="D"),
-        row("C536379", quantity="-2"),
+        row("C536379", quantity="0", sku="D"),
         row("A563185", sku="B", quantity="1", price="11062.06", customer=""),
         row("A563186", sku="B", quantity="1", price="-11062.06", customer=""),
         row("536589", quantity="-10", price="0.0", customer="", name=""),
@@ -132,13 +184,13 @@ def test_what_is_left_out_is_counted() -> None:
     )
     assert [event["data"]["order_id"] for event in found] == ["536592"]
     assert {why: (t.lines, len(t.invoices)) for why, t in account.left_out.items()} == {
-        CANCELLATION: (2, 1),
+        NOTHING_BACK: (1, 1),
         ADJUSTMENT: (3, 3),
         STOCK: (1, 1),
         RETURNED: (1, 1),
     }
     assert account.zero_price_lines == 1
-    assert (account.lines, account.invoices) == (8, 7)
+    assert (account.lines, account.invoices) == (7, 7)
 
 
 def test_the_first_timestamp_counts_and_events_come_in_order() -> None:
@@ -242,15 +294,20 @@ def test_the_whole_data_set() -> None:
     reader = Reader(DATA.name)
     with open_text(str(DATA)) as text:
         invoices = reader.read(text)
-    envelope, purchase = msgspec.json.Decoder(Incoming), msgspec.json.Decoder(PurchaseCompleted)
+    envelope = msgspec.json.Decoder(Incoming)
+    purchase, refund = (msgspec.json.Decoder(t) for t in (PurchaseCompleted, PurchaseRefunded))
     previous = ""
-    total = Decimal(0)
+    total, units = Decimal(0), Decimal(0)
     for line in events(invoices, reader.account, timedelta(0)):
         assert len(line) <= EVENT_BYTES_MAX
         event = envelope.decode(line)
-        data = purchase.decode(bytes(event.data))
-        assert data.total is not None
-        total += data.total
+        data: Any
+        if event.type == REFUNDED:
+            data = refund.decode(bytes(event.data))
+            units += sum(item.quantity for item in data.lines)
+        else:
+            data = purchase.decode(bytes(event.data))
+            total += data.total
         time = data.occurred_at.isoformat()
         assert previous <= time
         previous = time
@@ -260,9 +317,12 @@ def test_the_whole_data_set() -> None:
     assert (account.guests, account.guest_lines) == (2_189, 133_358)
     assert len(account.customers) == 4_339
     assert {why: (t.lines, len(t.invoices)) for why, t in account.left_out.items()} == {
-        CANCELLATION: (9_288, 3_836),
         ADJUSTMENT: (3, 3),
         STOCK: (1_336, 1_336),
     }
-    assert account.lines == account.purchase_lines + sum(t.lines for t in account.left_out.values())
+    assert (account.cancellations, account.cancelled_lines) == (3_836, 9_288)
+    assert account.guest_cancellations == 182
+    left_out = sum(tally.lines for tally in account.left_out.values())
+    assert account.lines == account.purchase_lines + account.cancelled_lines + left_out
     assert total == Decimal("10655622.48")
+    assert units == 277_574

@@ -112,7 +112,14 @@ def a_story() -> story.Story:
                 "occurred_at": "2026-06-01T10:00:00Z",
                 "order_id": "7",
                 "explanation": "510 points: because.",
-            }
+            },
+            {
+                "kind": "clawed_back",
+                "points": -20,
+                "occurred_at": "2026-06-03T10:00:00Z",
+                "order_id": "7",
+                "explanation": "",
+            },
         ],
         tier={"tier": gold, "next_tier": None, "qualifying": {"basis": "points"}},
         history=[
@@ -121,8 +128,15 @@ def a_story() -> story.Story:
                 "tier": gold,
                 "since": "2026-06-01T10:00:00Z",
                 "valid_until": "2027-06-01T23:00:00Z",
-                "cause": {"order_id": "7"},
-            }
+                "cause": {"type": "purchase", "order_id": "7"},
+            },
+            {
+                "kind": "downgraded",
+                "tier": gold | {"name": "Silber"},
+                "since": "2026-06-03T10:00:00Z",
+                "valid_until": None,
+                "cause": {"type": "refund", "order_id": "7", "refund_id": "C8"},
+            },
         ],
         vouchers=[
             {
@@ -146,15 +160,23 @@ def test_a_story_is_told_in_order_with_the_last_days_of_things() -> None:
         "2026-06-01  buys for the first time, order 7: 510 points",
         "2026-06-01  reaches Gold with order 7, until 2027-06-01",
         "2026-06-01  gets voucher ABCD (25 £): valid until 2026-08-30",
+        "2026-06-03  gives back goods of order 7: -20 points",
+        "2026-06-03  falls to Silber as order 7 came back (C8)",
         "The newest entry explains itself: 510 points: because.",
     ]
 
 
 def test_the_summary_has_the_numbers_and_the_links() -> None:
-    account = Account(purchase_lines=90, first=datetime(2025, 11, 13, tzinfo=UTC))
+    account = Account(
+        purchases=96,
+        purchase_lines=90,
+        cancellations=4,
+        cancelled_lines=9,
+        first=datetime(2025, 11, 13, tzinfo=UTC),
+    )
     account.last = datetime(2026, 11, 21, tzinfo=UTC)
-    account.left_out["cancellation"].lines = 9
-    account.left_out["cancellation"].invoices.add("C1")
+    account.left_out["adjustment"].lines = 3
+    account.left_out["adjustment"].invoices.add("A1")
     figures = Figures(
         account=account,
         of=20_725,
@@ -172,9 +194,11 @@ def test_the_summary_has_the_numbers_and_the_links() -> None:
             "customers": 7,
             "credited": 80,
             "bonus": 34,
+            "taken": 56,
             "available": 1200,
             "guests": 20,
         },
+        cancellations={"matched": 1, "partly": 2, "uncredited": 1},
         levels={None: 4, "gold": 2, "odd": 1},
         vouchers=[{"definition": "welcome-gold", "issued": 2, "valid": 1}],
     )
@@ -184,14 +208,17 @@ def test_the_summary_has_the_numbers_and_the_links() -> None:
     summary.show(stack, figures, a_story(), console)
     told = text.getvalue()
     for part in (
-        "100 (the first of 20,725) with 90 lines, 2025-11-13 to 2026-11-21",
+        "96 (the first of 20,725) with 90 lines, 2025-11-13 to 2026-11-21",
         "(in truth 2010-12-01 to 2011-12-09)",
         "100, all of them: recognised, they change nothing",
-        "200 purchases/s",
+        "4 with 9 lines, told without an order: 1 found all of it among the customer's purchases",
+        "2 a part of it, 1 are guests'",
+        "200 purchases and cancellations/s",
+        "1,200 can be spent now; 56 were taken back for what was cancelled",
         "400 events through three services in 2.0 s",
         "1,234 earned by 7 customers with 80 purchases, 34 of them through their tier",
         "20 purchases name no customer",
-        "1 cancellations (C…), which come with the next version, 9 lines",
+        "1 adjustments of the books (A…, negative prices), 3 lines",
         "31 invariants over three databases, 0 violations",
         "2: `treue dead-letters list` says why",
         "One customer's story",
