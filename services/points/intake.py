@@ -8,6 +8,7 @@ from shared.contracts.activities import (
     ActivityCompleted,
     CardChanged,
     CustomerEnrolled,
+    CustomerMerged,
     CustomerUpdated,
 )
 from shared.contracts.purchases import PurchaseCancelled, PurchaseCompleted, PurchaseRefunded
@@ -37,6 +38,7 @@ def routes(program: Program) -> tuple[Route, ...]:
         Route(activities.TOPIC, activities.ENROLLED, CustomerEnrolled, handle.enrolments),
         Route(activities.TOPIC, activities.UPDATED, CustomerUpdated, handle.enrolments),
         Route(activities.TOPIC, activities.CARD_CHANGED, CardChanged, handle.cards),
+        Route(activities.TOPIC, activities.MERGED, CustomerMerged, handle.merges),
         *(
             Route(rewards.TOPIC, kind, struct, handle.redemptions)
             for kind, struct in (

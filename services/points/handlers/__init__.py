@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.points.handlers.activities import Activities
 from services.points.handlers.customers import Customers
+from services.points.handlers.merges import Merges
 from services.points.handlers.purchases import Purchases
 from services.points.handlers.redemptions import Redemptions
 from services.points.handlers.refunds import Refunds
@@ -22,6 +23,7 @@ class Handlers:
         self.activities = Activities(program).handle
         customers = Customers(program, purchases)
         self.enrolments, self.cards = customers.enrolled, customers.cards
+        self.merges = Merges(program).handle
         self.refunds = Refunds(program).handle
         self.redemptions = Redemptions(program).handle
         self.tier_changes = TierChanges(program).handle

@@ -18,6 +18,7 @@ from services.points.domain.settlement import (
 )
 from services.points.domain.spending import Spendable
 from services.points.handlers.lines import Line, line
+from services.points.handlers.sweeping import sweep
 from services.points.ledger import FLAG_SPENT, Account, EntryRow, append
 from services.points.ledger import spending as ledger
 from services.points.ledger.spending import FLAG_OWES
@@ -33,6 +34,7 @@ async def cover(work: Work, program: Program, accounts: Collection[Account]) -> 
 
     All their lines so far are appended. Accounts that never spent anything owe nothing, and cost nothing here.
     """
+    accounts = await sweep(work, program, accounts)
     spent = [account for account in accounts if account.flags & (FLAG_SPENT | FLAG_OWES)]
     if not spent:
         return

@@ -13,6 +13,7 @@ from services.points.domain.exact import exactly
 from services.points.domain.refunds import Refund
 from services.points.handlers.clawbacks import restore_spent
 from services.points.handlers.settling import settle
+from services.points.handlers.whose import follow
 from services.points.ledger import FLAG_REFUNDS, Account
 from services.points.ledger import refunds as store
 from services.points.ledger.refunds import RefundRow, Standing, Whose
@@ -58,7 +59,9 @@ class Refunds:
         owners = {one.customer_id for one in whose.values() if one.customer_id} - accounts.keys()
         if owners:
             accounts |= await ledger.lock_accounts(work.conn, owners)
-        standings = [_standing(one, whose, accounts) for one in fresh]
+        followed = await follow(work, accounts)
+        lives_on = {account.id: followed[name].id for name, account in accounts.items()}
+        standings = [_standing(one, whose, accounts, lives_on) for one in fresh]
         await store.add(work.conn, [_row(work, one) for one in fresh], standings)
         marked = {standing.account_id for standing in standings}
         concerned = [account for account in accounts.values() if account.id in marked]
@@ -163,8 +166,13 @@ async def _whose(work: Work, fresh: Sequence[Told]) -> Mapping[UUID, Whose]:
     return found
 
 
-def _standing(one: Told, whose: Mapping[UUID, Whose], accounts: Mapping[str, Account]) -> Standing:
-    """How a refund stands before anything is taken."""
+def _standing(
+    one: Told,
+    whose: Mapping[UUID, Whose],
+    accounts: Mapping[str, Account],
+    lives_on: Mapping[int, int],
+) -> Standing:
+    """How a refund stands before anything is taken; ``lives_on`` tells merged customers' accounts."""
     refund = one.refund
     named = accounts[one.customer].id if one.customer else None
     if refund.purchase_id is None:
@@ -177,7 +185,7 @@ def _standing(one: Told, whose: Mapping[UUID, Whose], accounts: Mapping[str, Acc
     if found.customer_id is None:
         return Standing(refund.key, None, refunds.UNCREDITED, f"{found.why}-purchase")
     owner = accounts[found.customer_id].id
-    if named is not None and named != owner:
+    if named is not None and lives_on[named] != lives_on[owner]:
         return Standing(refund.key, named, refunds.REFUSED, refunds.OTHER_CUSTOMER)
     return Standing(refund.key, owner, refunds.PARKED, refunds.AWAITING_PURCHASE)
 

@@ -164,3 +164,47 @@ async def withdraw(conn: Connection, numbers: Collection[str], now: datetime) ->
 async def withdrawn_lots(conn: Connection, accounts: Collection[int]) -> Sequence[asyncpg.Record]:
     """Lots of these accounts whose credit was taken back, and that hold something yet."""
     return await conn.fetch(sql.withdrawn_lots, accounts)
+
+
+class MergeRow(NamedTuple):
+    """An account that lives on as another, in the order of the statement ``add_merge``."""
+
+    account_id: int
+    into_id: int
+    event_key: UUID
+    event_id: str
+    occurred_at: datetime
+    recorded_at: datetime
+    reason: str | None
+    actor: str | None
+
+
+async def add_merge(conn: Connection, row: MergeRow) -> None:
+    """Let an account live on as another: it is flagged, and its enrolment is the other's too."""
+    await conn.execute(sql.add_merge, *row, FLAG_MERGED)
+
+
+async def known_merges(conn: Connection, events: Collection[UUID]) -> set[UUID]:
+    """Which of these events have told of a merge."""
+    return {row["event_key"] for row in await conn.fetch(sql.known_merges, events)}
+
+
+async def has_live_hold(conn: Connection, account: int, now: datetime) -> bool:
+    """Whether something of an account is reserved at the moment."""
+    return bool(await conn.fetchval(sql.has_live_hold, account, now))
+
+
+async def merged_into(conn: Connection, accounts: Collection[int]) -> dict[int, asyncpg.Record]:
+    """As what accounts live on, by account."""
+    rows = await conn.fetch(sql.merged_into, accounts)
+    return {row["account_id"]: row for row in rows}
+
+
+async def left_behind(conn: Connection, accounts: Collection[int]) -> Sequence[asyncpg.Record]:
+    """What is in the lots of merged accounts, or was not moved yet."""
+    return await conn.fetch(sql.left_behind, accounts)
+
+
+async def known_lots(conn: Connection, lots: Collection[UUID]) -> set[UUID]:
+    """Which of these lots there are."""
+    return {row["entry_id"] for row in await conn.fetch(sql.known_lots, lots)}

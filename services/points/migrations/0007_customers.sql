@@ -98,6 +98,20 @@ CREATE TABLE merges (
 );
 CREATE INDEX merges_into ON merges (into_id);
 
+-- The account behind a customer's id: where it was merged (256: FLAG_MERGED), that as which it lives on.
+CREATE FUNCTION account_of(customer text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found  bigint;
+    marked int;
+BEGIN
+    SELECT account_id, flags INTO found, marked FROM accounts WHERE customer_id = customer;
+    WHILE marked & 256 > 0 LOOP
+        SELECT a.account_id, a.flags INTO found, marked
+        FROM merges m JOIN accounts a ON a.account_id = m.into_id WHERE m.account_id = found;
+    END LOOP;
+    RETURN found;
+END $$;
+
 -- A purchase without credit keeps what the shop sent, so that it can be credited when its customer becomes known.
 ALTER TABLE uncredited ADD card_number text, ADD data json, DROP CONSTRAINT uncredited_why_check;
 ALTER TABLE uncredited ADD CONSTRAINT uncredited_why CHECK (
@@ -105,7 +119,10 @@ ALTER TABLE uncredited ADD CONSTRAINT uncredited_why CHECK (
 CREATE INDEX uncredited_card ON uncredited (card_number) WHERE card_number IS NOT NULL;
 CREATE INDEX uncredited_customer ON uncredited (customer_id) WHERE why = 'not_enrolled';
 
-ALTER TABLE entries DROP CONSTRAINT entries_kind;
+-- What is taken over from a merged account counts for the tiers as it did before: that is its base.
+ALTER TABLE entries DROP CONSTRAINT entries_kind, DROP CONSTRAINT entries_base;
+ALTER TABLE entries ADD CONSTRAINT entries_base CHECK (
+    kind IN ('earned', 'campaign', 'activity', 'clawed_back', 'transferred') OR base = 0);
 ALTER TABLE entries ADD CONSTRAINT entries_kind CHECK (kind IN (
     'earned', 'tier_bonus', 'campaign', 'activity', 'clawed_back', 'covered', 'written_off', 'unlocked', 'expired',
     'captured', 'restored', 'adjusted', 'reversed', 'transferred', 'withdrawn'));

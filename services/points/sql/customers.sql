@@ -115,3 +115,57 @@ JOIN LATERAL (
       AND l.kind IN ('earned', 'tier_bonus', 'campaign', 'clawed_back', 'withdrawn')) t ON true
 WHERE w.account_id = ANY(:accounts::bigint[]) AND t.points <> 0
 ORDER BY w.account_id, e.occurred_at, w.purchase_id;
+
+-- name: add_merge!
+-- An account lives on as another from now on.
+WITH told AS (
+    INSERT INTO merges (account_id, into_id, event_key, event_id, occurred_at, recorded_at, reason, actor)
+    VALUES (:account::bigint, :into::bigint, :event::uuid, :event_id::text, :occurred::timestamptz,
+            :recorded::timestamptz, :reason::text, :actor::text)),
+enrolled AS (
+    INSERT INTO enrolments (event_key, account_id, kind, event_id, fingerprint, occurred_at, recorded_at, consents)
+    SELECT :event::uuid, :into::bigint, 'merged', :event_id::text, 0, min(occurred_at), :recorded::timestamptz, '{}'
+    FROM enrolments WHERE account_id = :account::bigint AND kind IN ('enrolled', 'merged')
+    HAVING count(*) > 0)
+UPDATE accounts SET flags = flags | :flag::int WHERE account_id = :account::bigint;
+
+-- name: known_merges
+-- Which of these events have told of a merge.
+SELECT event_key FROM merges WHERE event_key = ANY(:events::uuid[]);
+
+-- name: has_live_hold$
+-- Whether something of this account is reserved at the moment.
+SELECT EXISTS (SELECT FROM holds WHERE account_id = :account::bigint AND state = 'held'
+                  AND expires_at > :now::timestamptz);
+
+-- name: merged_into
+-- As what these accounts live on, since when, and by what event they were told to.
+SELECT m.account_id, m.into_id, a.customer_id AS into, m.occurred_at, m.event_key, m.event_id
+FROM merges m JOIN accounts a ON a.account_id = m.into_id
+WHERE m.account_id = ANY(:accounts::bigint[]);
+
+-- name: left_behind
+-- What is in the lots of these merged accounts: all that is not empty, and every award as long as its lot has not been
+-- moved yet. What only tells of time is left out; base and net_spend are what the award counts for.
+SELECT e.account_id, e.lot_id, min(e.available_at) AS available_at, min(e.expires_at) AS expires_at,
+       max(e.occurred_at) AS moved_at,
+       min(e.shop) FILTER (WHERE e.entry_id = e.lot_id) AS shop,
+       min(e.order_id) FILTER (WHERE e.entry_id = e.lot_id) AS order_id,
+       coalesce(min(e.occurred_at) FILTER (WHERE e.entry_id = e.lot_id), min(e.occurred_at)) AS occurred_at,
+       coalesce(sum(e.points), 0)::bigint AS points,
+       CASE WHEN bool_or(e.kind IN ('withdrawn', 'reversed')) THEN 0
+            ELSE coalesce(sum(e.base) FILTER (WHERE e.kind IN ('earned', 'campaign', 'activity')
+                                                 OR (e.kind = 'transferred' AND e.points >= 0)), 0) END::bigint AS base,
+       CASE WHEN bool_or(e.kind IN ('withdrawn', 'reversed')) THEN 0
+            ELSE coalesce(max(e.net_spend) FILTER (WHERE e.entry_id = e.lot_id), 0) END AS net_spend
+FROM entries e
+WHERE e.account_id = ANY(:accounts::bigint[]) AND e.kind NOT IN ('expired', 'unlocked')
+GROUP BY e.account_id, e.lot_id
+HAVING sum(e.points) <> 0
+    OR (bool_or(e.kind IN ('earned', 'activity') OR e.base > 0)
+        AND NOT bool_or(coalesce(e.reason, '') = 'merged_out'))
+ORDER BY e.account_id, occurred_at, e.lot_id;
+
+-- name: known_lots
+-- Which of these lots there are.
+SELECT entry_id FROM entries WHERE entry_id = ANY(:lots::uuid[]);

@@ -21,5 +21,5 @@ LEFT JOIN LATERAL (
         GROUP BY u.lot_id) h USING (lot_id)
     WHERE l.points > coalesce(h.points, 0)
     GROUP BY l.expires_at ORDER BY l.expires_at LIMIT :rows::int) d ON true
-WHERE a.customer_id = :customer::text
+WHERE a.account_id = account_of(:customer::text)
 ORDER BY d.expires_at;

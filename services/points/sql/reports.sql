@@ -3,7 +3,7 @@
 -- for an unknown customer.
 SELECT a.account_id, e.seq, e.kind, e.points, e.lot_id, e.occurred_at, e.expires_at, e.shop, e.order_id
 FROM accounts a LEFT JOIN entries e ON e.account_id = a.account_id AND e.kind NOT IN ('expired', 'unlocked')
-WHERE a.customer_id = :customer::text
+WHERE a.account_id = account_of(:customer::text)
 ORDER BY e.seq;
 
 -- name: statement_lines

@@ -7,7 +7,7 @@ WITH locked AS MATERIALIZED (
     SELECT account_id, customer_id, seq, balance, revision, flags, spends
     FROM accounts
     WHERE account_id = coalesce((SELECT account_id FROM holds WHERE hold_id = :hold::uuid),
-                                (SELECT account_id FROM accounts WHERE customer_id = :customer::text))
+                                account_of(:customer::text))
     FOR UPDATE)
 SELECT l.account_id, l.customer_id, l.seq, l.balance, l.revision, l.flags,
        (SELECT (a.seq, a.spends) = (l.seq, l.spends) FROM accounts a WHERE a.account_id = l.account_id) AS fresh,

@@ -3,7 +3,7 @@
 -- dates of its lot, so a lot that has expired or is not unlocked yet drops out by itself; no job need have run.
 -- What happened after the instant is left out, except when it is now: shops' clocks may run ahead of ours. What pays
 -- for a deficit counts from its instant on, which may be to come. Holds are those that were live then.
-WITH account AS (SELECT account_id FROM accounts WHERE customer_id = :customer::text),
+WITH account AS (SELECT account_id FROM accounts WHERE account_id = account_of(:customer::text)),
 reserved AS (
     SELECT u.lot_id, sum(u.points) AS points
     FROM account JOIN holds h USING (account_id) CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
@@ -49,7 +49,7 @@ FROM accounts a
 LEFT JOIN LATERAL (
     SELECT * FROM entries WHERE account_id = a.account_id AND seq < :before::bigint
     ORDER BY seq DESC LIMIT :rows::int) e ON true
-WHERE a.customer_id = :customer::text
+WHERE a.account_id = account_of(:customer::text)
 ORDER BY e.seq DESC;
 
 -- name: lots
@@ -74,7 +74,7 @@ LEFT JOIN LATERAL (
         OR (coalesce(min(occurred_at) FILTER (WHERE entry_id = lot_id), min(occurred_at)), lot_id)
            < (:occurred::timestamptz, :lot::uuid)
     ORDER BY 4 DESC, lot_id DESC LIMIT :rows::int) l ON true
-WHERE a.customer_id = :customer::text
+WHERE a.account_id = account_of(:customer::text)
 ORDER BY l.occurred_at DESC, l.lot_id DESC;
 
 -- name: explained_entry

@@ -1,0 +1,171 @@
+"""Merged accounts keep nothing: what is in their lots moves on to the account as which they live on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from services.points import ledger
+from services.points.domain import facts
+from services.points.handlers.granting import NO_TIER
+from services.points.ledger import FLAG_MERGED, FLAG_SPENT, Account, EntryRow
+from services.points.ledger import customers as store
+from services.points.ledger.refunds import reductions
+from services.points.ledger.spending import set_flags
+from shared.contracts import points as contract
+from shared.contracts.points import PointsAdjusted, PointsEarned, Reduction, Standing
+from shared.events.model import Work
+from shared.ids import derive, digest_uuid
+from shared.program import Program
+
+TRANSFERRED = "transferred"
+
+
+class Move(NamedTuple):
+    """One lot's way from a merged account to another: ``lot`` as it was left, the merge that ``told`` it.
+
+    ``known`` says that the other account has a lot of this id already.
+    """
+
+    lot: Any
+    told: Any
+    lot_id: UUID
+    known: bool
+
+
+async def sweep(work: Work, program: Program, accounts: Collection[Account]) -> Collection[Account]:
+    """Move what is in the lots of merged ones of these locked accounts to those as which they live on.
+
+    A lot keeps its dates, its order and what it counts for at the tiers; it may be owed. Returns the accounts, and
+    those that were locked for it.
+    """
+    merged = {account.id: account for account in accounts if account.flags & FLAG_MERGED}
+    if not merged:
+        return accounts
+    lots = await store.left_behind(work.conn, merged.keys())
+    if not lots:
+        return accounts
+    told = await store.merged_into(work.conn, merged.keys())
+    by_name = {account.customer_id: account for account in accounts}
+    followed = await store.follow(work.conn, by_name)
+    heirs = {account.id: followed[account.customer_id] for account in merged.values()}
+    ids = {
+        (lot["account_id"], lot["lot_id"]): digest_uuid(
+            "merged", str(lot["lot_id"]), heirs[lot["account_id"]].customer_id
+        )
+        for lot in lots
+    }
+    known = await store.known_lots(work.conn, list(ids.values()))
+    taken = await reductions(work.conn, merged.keys(), [lot["lot_id"] for lot in lots])
+    rows: list[EntryRow] = []
+    for lot in lots:
+        account, lot_id = merged[lot["account_id"]], ids[lot["account_id"], lot["lot_id"]]
+        move = Move(lot, told[account.id], lot_id, lot_id in known)
+        heir = heirs[account.id]
+        rows.append(_line(work, program, account, move, -lot["points"], heir.customer_id))
+        rows.append(_line(work, program, heir, move, lot["points"], account.customer_id))
+        _tell(work, program, heir, rows[-1], move, taken.get(lot["lot_id"], []))
+    involved = {account.id: account for account in (*merged.values(), *heirs.values())}
+    for heir in heirs.values():
+        heir.flags |= FLAG_SPENT
+    await ledger.append(work.conn, rows, involved.values())
+    await set_flags(work.conn, list(involved.values()))
+    present = {account.id for account in accounts}
+    return [*accounts, *(a for a in involved.values() if a.id not in present)]
+
+
+def _line(
+    work: Work, program: Program, account: Account, move: Move, points: int, other: str
+) -> EntryRow:
+    """The entry on either side; that of the heir opens a lot which carries what the purchase counts for."""
+    lot, told = move.lot, move.told
+    incoming = account.id != lot["account_id"]
+    first = incoming and not move.known
+    account.seq += 1
+    account.balance += points
+    lot_id = move.lot_id if incoming else lot["lot_id"]
+    code = facts.MERGED_IN if incoming else facts.MERGED_OUT
+    counts = first and lot["base"]
+    return EntryRow(
+        entry_id=lot_id if first else digest_uuid(code, str(lot_id), str(account.seq)),
+        account_id=account.id,
+        seq=account.seq,
+        kind=TRANSFERRED,
+        points=points,
+        base=counts or 0,
+        bonus=0,
+        balance_after=account.balance,
+        lot_id=lot_id,
+        occurred_at=max(lot["moved_at"], told["occurred_at"]),
+        recorded_at=work.now,
+        available_at=lot["available_at"],
+        expires_at=lot["expires_at"],
+        shop=lot["shop"],
+        order_id=lot["order_id"],
+        event_key=told["event_key"],
+        event_id=told["event_id"],
+        fingerprint=0,
+        net_spend=lot["net_spend"] if first else Decimal(0),
+        exact="0",
+        tier=None,
+        multiplier="1",
+        reason=code,
+        explanation=facts.pack_fact(code, points, 0 if not incoming else points, [other], program),
+    )
+
+
+def _tell(
+    work: Work,
+    program: Program,
+    heir: Account,
+    row: EntryRow,
+    move: Move,
+    taken: list[Reduction],
+) -> None:
+    """First as if the heir had earned it, so that it counts for their tier; later, what it counts for now."""
+    lot, at = move.lot, move.lot["occurred_at"]
+    counts = bool(lot["base"] or lot["order_id"])
+    if not move.known and counts:
+        earned = PointsEarned(
+            customer_id=heir.customer_id,
+            entry_id=str(row.entry_id),
+            lot_id=str(row.lot_id),
+            shop=row.shop or "",
+            order_id=row.order_id or "",
+            points=row.points,
+            base=lot["base"],
+            bonus=row.points - lot["base"],
+            currency=program.currency,
+            net_spend=f"{lot['net_spend']:f}",
+            occurred_at=at,
+            available_at=row.available_at,
+            expires_at=row.expires_at,
+            tier=NO_TIER,
+            cause=row.event_id,
+        )
+        event_id = derive(contract.EARNED, str(row.entry_id))
+        work.publish(contract.TOPIC, heir.customer_id, contract.EARNED, event_id, at, earned)
+    if move.known or taken:
+        purchases = 1 if lot["order_id"] else 0
+        spend = f"{lot['net_spend']:f}"
+        standing = Standing(str(row.lot_id), row.seq, lot["base"], spend, purchases, at, taken)
+        adjusted = PointsAdjusted(
+            customer_id=heir.customer_id,
+            entry_id=str(row.entry_id),
+            lot_id=str(row.lot_id),
+            order_id=row.order_id,
+            points=row.points if move.known else 0,
+            reason=facts.MERGED_IN,
+            occurred_at=row.occurred_at,
+            available_at=row.available_at,
+            expires_at=row.expires_at,
+            tier=NO_TIER,
+            cause=row.event_id,
+            standing=standing if counts else None,
+        )
+        event_id = derive(contract.ADJUSTED, str(row.entry_id))
+        work.publish(
+            contract.TOPIC, heir.customer_id, contract.ADJUSTED, event_id, work.now, adjusted
+        )
