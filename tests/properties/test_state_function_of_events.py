@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shared import program as programs
 from shared.contracts.catalogue import CONSUMES
 from shared.program import Program
-from tests.fixtures.events import event, purchase
+from tests.fixtures.events import cancelled, event, purchase, refunded
 from tests.fixtures.inprocess import NOW, System, system
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
@@ -64,6 +64,11 @@ STATE = {
         " e.expires_at FROM entries e JOIN accounts a USING (account_id)"
         " GROUP BY a.customer_id, e.order_id, e.lot_id, e.available_at, e.expires_at"
         " ORDER BY e.order_id, 1",
+        "clawbacks": "SELECT e.order_id, e.event_id, e.occurred_at, sum(e.points)::bigint,"
+        " sum(e.base)::bigint FROM entries e WHERE e.kind = 'clawed_back'"
+        " GROUP BY 1, 2, 3 HAVING sum(e.points) <> 0 ORDER BY 1, 2",
+        "refunds": "SELECT r.event_id, o.state, o.code, o.points FROM refunds r"
+        " JOIN refund_outcomes o USING (refund_key) ORDER BY 1",
     },
     "tiers": {"timelines": "SELECT customer_id, timeline::text FROM accounts ORDER BY customer_id"},
     "rewards": {
@@ -114,6 +119,46 @@ sales = st.lists(
     max_size=60,
 )
 
+# Of which purchase (or of none that is known), how, for whom else, how many days after the first sale.
+returns = st.lists(
+    st.tuples(
+        st.one_of(st.none(), st.integers(0, 12)),
+        st.sampled_from(("0.5", "1", "2", "whole", "amount", "cancelled")),
+        st.sampled_from((None, None, None, "ada", "ben")),
+        st.integers(0, DAYS),
+    ),
+    max_size=14,
+)
+
+
+def refunds_of(
+    sales: Sequence[tuple[str, datetime, str]],
+    found: Sequence[tuple[int | None, str, str | None, int]],
+) -> list[bytes]:
+    """Refunds and cancellations of these sales, some of them another customer's or of an order that never was."""
+    told: list[dict[str, Any]] = []
+    gone: set[str] = set()
+    for number, (index, how, other, day) in enumerate(found):
+        known = index is not None and index < len(sales)
+        who = other or (sales[index][0] if index is not None and known else "ada")
+        order, at = (
+            f"o{index}" if index is not None else None,
+            (FIRST + timedelta(days=day)).isoformat(),
+        )
+        if how == "cancelled" and order is not None:
+            if order not in gone:
+                told.append(cancelled(order, at, None if number % 2 else who))
+            gone.add(order)
+        elif how == "amount" and order is not None:
+            told.append(refunded(f"r{number}", order, who, at, amount="77.77"))
+        elif how == "whole" and order is not None:
+            told.append(refunded(f"r{number}", order, who, at))
+        else:
+            quantity = how if how[0].isdigit() else "1"
+            name = "sku-1" if order is None else "1"
+            told.append(refunded(f"r{number}", order, who, at, [(name, quantity)]))
+    return [json.dumps(one).encode() for one in told]
+
 
 def lines_of(found: Sequence[tuple[str, datetime, str]]) -> list[bytes]:
     return [
@@ -163,14 +208,15 @@ async def rest(one: System) -> None:
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(text=program_texts(), found=sales, seed=st.integers(0, 2**32))
+@given(text=program_texts(), found=sales, back=returns, seed=st.integers(0, 2**32))
 def test_any_order_repetition_and_split_ends_the_same(
     database: Callable[[str], str],
     text: str,
     found: list[tuple[str, datetime, str]],
+    back: list[tuple[int | None, str, str | None, int]],
     seed: int,
 ) -> None:
-    program, lines = programs.parse(text), lines_of(found)
+    program, lines = programs.parse(text), lines_of(found) + refunds_of(found, back)
     assert max(when for _, when, _ in found) < NOW
     ends = [
         asyncio.run(end_of(program, {name: database(name) for name in CONSUMES}, lines, one))
