@@ -6,12 +6,12 @@ import asyncio
 import importlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared import settings as environment
 from shared.errors import TreueError, UsageError
@@ -23,9 +23,17 @@ from shared.telemetry import logs
 if TYPE_CHECKING:
     from fastapi import APIRouter, FastAPI
 
+    from shared.db.types import Connection
     from shared.events.worker import WorkerSpec
 
-ROLES = ("worker", "api", "migrate", "check", "replay")
+ROLES = ("worker", "api", "migrate", "check", "replay", "facts", "take-facts")
+
+
+class Facts(NamedTuple):
+    """What a service knows that no event tells: given as lines of JSON, and taken into an empty database."""
+
+    give: Callable[[Connection], AsyncIterator[bytes]]
+    take: Callable[[Connection, Iterable[bytes]], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Service:
     worker: Callable[[Any], WorkerSpec]
     api: Callable[[Any], FastAPI]
     invariants: Callable[[Any], Sequence[Invariant]]
+    facts: Callable[[], Facts] | None = None
 
 
 def main(wiring: str, arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +86,8 @@ def _take(role: str, service: Service, settings: ServiceSettings) -> int:
         return asyncio.run(replay(service.worker(settings)))
     elif role == "migrate":
         return asyncio.run(_migrate(service, settings))
+    elif role in {"facts", "take-facts"}:
+        return asyncio.run(_facts(service, settings, giving=role == "facts"))
     else:
         return asyncio.run(_check(service, settings))
     return 0
@@ -89,6 +100,24 @@ async def _migrate(service: Service, settings: ServiceSettings) -> int:
     applied = await migrate.apply(owner, service.migrations, roles.role_of(settings.database))
     for name in applied:
         sys.stderr.write(f"{service.name}: applied {name}\n")
+    return 0
+
+
+async def _facts(service: Service, settings: ServiceSettings, *, giving: bool) -> int:
+    import asyncpg  # noqa: PLC0415
+
+    if service.facts is None:
+        return 0
+    facts = service.facts()
+    conn = await asyncpg.connect(settings.database, timeout=10)
+    try:
+        if giving:
+            async for line in facts.give(conn):
+                sys.stdout.buffer.write(line + b"\n")
+        else:
+            await facts.take(conn, sys.stdin.buffer)
+    finally:
+        await conn.close()
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.points.settings import Settings
 from shared import program
 from shared.invariants import Invariant
-from shared.service import Service, api_app
+from shared.service import Facts, Service, api_app
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -67,4 +67,11 @@ def invariants(settings: Settings) -> Sequence[Invariant]:
     return (*of(program.load(settings.program)), *PROOF)
 
 
-SERVICE = Service("points", Settings, MIGRATIONS, worker, api, invariants)
+def facts() -> Facts:
+    """What no event tells: spending, corrections, and what else people and tills caused."""
+    from services.points.ledger import facts as kept  # noqa: PLC0415
+
+    return Facts(kept.give, kept.take)
+
+
+SERVICE = Service("points", Settings, MIGRATIONS, worker, api, invariants, facts)

@@ -17,7 +17,7 @@ from shared.errors import UsageError
 COMMANDS = (
     *("up", "down", "status"),
     *("publish", "convert", "drain", "verify", "dead-letters", "demo"),
-    *("liability", "simulate", "adjust", "program"),
+    *("liability", "simulate", "adjust", "program", "export", "rebuild"),
 )
 # For tests and scripts: there, but not in the list.
 HIDDEN = ("digest",)

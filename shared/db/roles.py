@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 
@@ -42,6 +42,23 @@ def role_of(dsn: str) -> str | None:
 def with_database(dsn: str, name: str) -> str:
     """The same server and role, another database."""
     return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+def with_role(dsn: str, role: str, password: str) -> str:
+    """The same database, another role."""
+    place = urlsplit(dsn)
+    host = place.netloc.rpartition("@")[2]
+    return place._replace(netloc=f"{quote(role)}:{quote(password)}@{host}").geturl()
+
+
+def acting_as(dsn: str, role: str) -> str:
+    """The same for who may take that role: its sessions begin in it, with its rights and no others."""
+    return urlsplit(dsn)._replace(query=f"role={role}").geturl()
+
+
+def acting_role(dsn: str) -> str | None:
+    """Whom such a session acts as."""
+    return urlsplit(dsn).query.removeprefix("role=") or None
 
 
 async def ensure(admin: str, passwords: Mapping[str, str]) -> None:

@@ -1,0 +1,252 @@
+"""Builds the three databases anew from what the services were told: their own code, nobody else's data.
+
+Each service runs as a process that is fed through a pipe; what one publishes is handed to the others until nothing
+moves any more. Nothing is written to Kafka, no consumer group is joined, and no other database is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import asyncpg
+
+from shared.cli.verify import environment
+from shared.cli.whatif import Process
+from shared.contracts import points, tiers
+from shared.contracts.catalogue import CONSUMES, DEAD_LETTERS
+from shared.db import roles
+from shared.db.pool import CONNECT_SECONDS_MAX
+from shared.db.types import Connection
+from shared.errors import TreueError, UsageError
+from shared.events.model import Record
+from shared.events.replay import Ask
+from shared.stack.credentials import SUPERUSER
+from shared.stack.files import read_json
+from shared.stack.layout import Layout
+
+SUFFIX = "_rebuilt"
+# Records that services hand each other have no place in Kafka; these partitions are nobody else's.
+PIPE = 1_000_000
+HANDED = (points.TOPIC, tiers.TOPIC)
+FACTS_SECONDS_MAX = 600
+# Time may let something happen that lets something happen: levels fall, so bonuses change.
+ROUNDS_MAX = 10
+
+Place = tuple[str, int, int]
+Message = tuple[str, bytes, bytes]
+
+
+@dataclass(slots=True)
+class Databases:
+    """Where the databases are built: the address of who may make them, and the name of each."""
+
+    admin: str
+    names: Mapping[str, str]
+    dsns: dict[str, str] = field(default_factory=dict)
+
+
+def admin_of(stack: Mapping[str, Any], layout: Layout) -> str:
+    """Who may make databases on the stack's server: TREUE_POSTGRES, else the local stack's superuser."""
+    given = os.environ.get(roles.ADMIN)
+    if given:
+        return given
+    known = (read_json(layout.credentials_json) or {}).get("passwords", {})
+    if SUPERUSER not in known:
+        raise UsageError(
+            f"who may create databases here? Set {roles.ADMIN} to the address of such a role"
+        )
+    place = roles.with_database(stack["postgres"]["points"], SUPERUSER)
+    return roles.with_role(place, SUPERUSER, known[SUPERUSER])
+
+
+@asynccontextmanager
+async def databases(
+    admin: str, names: Mapping[str, str], *, keep: bool
+) -> AsyncIterator[Databases]:
+    """Empty databases by these names, in place of what may have had them; dropped at the end unless kept."""
+    made = Databases(admin, names)
+    try:
+        conn = await asyncpg.connect(admin, timeout=CONNECT_SECONDS_MAX)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise UsageError(f"PostgreSQL does not answer as needed: {error}") from None
+    done = False
+    try:
+        known = {row["name"] for row in await conn.fetch(roles.sql.standing)}
+        for service, name in names.items():
+            await conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            await conn.execute(f"CREATE DATABASE {name}")
+            made.dsns[service] = await _give_to(conn, made, service, known)
+        yield made
+        done = True
+    finally:
+        if not (keep and done):
+            for name in names.values():
+                await conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await conn.close()
+
+
+async def _give_to(conn: Connection, made: Databases, service: str, known: set[str]) -> str:
+    """Let the database belong to whom the live one does; the address that its service takes."""
+    owner, name = roles.owner_of(service), made.names[service]
+    dsn = roles.with_database(made.admin, name)
+    if owner not in known:
+        return dsn
+    await conn.execute(f"ALTER DATABASE {name} OWNER TO {owner}")
+    await roles.close_to_others(conn, name, service)
+    return roles.acting_as(dsn, service)
+
+
+class Rebuilt:
+    """The three services, fed from outside; ``counts`` is what became of what was fed."""
+
+    def __init__(self, processes: Mapping[str, Process], now: datetime) -> None:
+        self.counts: Counter[str] = Counter()
+        self._processes = processes
+        self._now = now
+        self._offsets: defaultdict[tuple[str, str], int] = defaultdict(int)
+
+    async def feed(self, records: Sequence[Record], buried: Iterable[Place] = ()) -> None:
+        """Apply records from outside, and all that follows. What is ``buried`` stays so, whatever we think now."""
+        skipped = frozenset(buried)
+        for name, topics in CONSUMES.items():
+            told = [
+                (
+                    *(r.topic, r.partition, r.offset, r.key),
+                    None if (r.topic, r.partition, r.offset) in skipped else r.value,
+                    *(list(r.headers), r.timestamp),
+                )
+                for r in records
+                if r.topic in topics
+            ]
+            if told:
+                await self._settle(await self._processes[name].ask(Ask(self._now, told)))
+        self.counts["records"] += len(records)
+
+    async def let_time_pass(self) -> None:
+        """What time has done by now: points that ended, levels that ran out, and what follows from that."""
+        for _ in range(ROUNDS_MAX):
+            told: list[Message] = []
+            for process in self._processes.values():
+                told += await process.ask(Ask(self._now, [], job=True))
+            if not any(topic in HANDED for topic, _, _ in told):
+                return
+            await self._settle(told)
+
+    async def _settle(self, messages: list[Message]) -> None:
+        while messages:
+            self.counts["dead letters"] += sum(topic == DEAD_LETTERS for topic, _, _ in messages)
+            told: list[Message] = []
+            for name, process in self._processes.items():
+                mine = [m for m in messages if m[0] in HANDED and m[0] in CONSUMES[name]]
+                if mine:
+                    told += await process.ask(Ask(self._now, self._numbered(name, mine)))
+            messages = told
+
+    def _numbered(self, name: str, messages: Sequence[Message]) -> list[Any]:
+        records: list[Any] = []
+        for topic, key, payload in messages:
+            records.append((topic, PIPE, self._offsets[name, topic], key, payload, [], 0))
+            self._offsets[name, topic] += 1
+        return records
+
+
+@asynccontextmanager
+async def services(
+    made: Databases, stack: Mapping[str, Any], layout: Layout, now: datetime
+) -> AsyncIterator[Rebuilt]:
+    """The services on their empty, migrated databases, ended with the block."""
+    async with AsyncExitStack() as ended:
+        processes: dict[str, Process] = {}
+        for name in CONSUMES:
+            await migrate(made, name, stack, layout)
+            settings = settings_of(made, name, stack, layout)
+            # A file and no pipe: nobody reads what is logged, unless the process gives up.
+            errors = ended.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
+            started = await _start(name, "replay", settings, errors)
+            processes[name] = Process(name, started, errors)
+            ended.push_async_callback(processes[name].close)
+        yield Rebuilt(processes, now)
+    await _forget_pipes(made)
+
+
+async def migrate(made: Databases, name: str, stack: Mapping[str, Any], layout: Layout) -> None:
+    """Make a service's tables, as its owner, and give the service its rights."""
+    settings = settings_of(made, name, stack, layout)
+    dsn = made.dsns[name]
+    given = roles.acting_role(dsn)
+    if given is not None:
+        owner = roles.acting_as(dsn, roles.owner_of(name))
+        settings[f"TREUE_{name.upper()}_OWNER_DATABASE"] = owner
+    await run(name, "migrate", settings)
+    if given is not None:
+        conn = await asyncpg.connect(roles.with_database(made.admin, made.names[name]))
+        try:
+            await roles.grant(conn, given)
+        finally:
+            await conn.close()
+
+
+def settings_of(
+    made: Databases, name: str, stack: Mapping[str, Any], layout: Layout
+) -> dict[str, str]:
+    """What the service of the live stack is told, but for its database."""
+    return environment(name, stack, layout) | {f"TREUE_{name.upper()}_DATABASE": made.dsns[name]}
+
+
+async def run(
+    name: str, role: str, settings: Mapping[str, str], given: bytes | None = None
+) -> bytes:
+    """A service's process to its end; what it wrote. Raises TreueError with its last words."""
+    process = await _start(name, role, settings, asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(FACTS_SECONDS_MAX):
+            out, err = await process.communicate(given)
+    except TimeoutError:
+        process.kill()
+        raise TreueError(f"{name} {role} took longer than {FACTS_SECONDS_MAX} s") from None
+    if process.returncode:
+        raise TreueError(f"{name} {role}: {err.decode(errors='replace').strip()[-2000:]}")
+    return out
+
+
+async def _start(
+    name: str, role: str, settings: Mapping[str, str], errors: IO[bytes] | int
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"services.{name}", role),
+        env={**os.environ, **settings},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=errors,
+    )
+
+
+async def _forget_pipes(made: Databases) -> None:
+    """The services shall not take our pipes for partitions: from those topics they read everything again."""
+    for name in made.names.values():
+        conn = await asyncpg.connect(roles.with_database(made.admin, name))
+        try:
+            await conn.execute("DELETE FROM offsets WHERE partition = $1", PIPE)
+        finally:
+            await conn.close()
+
+
+def nowhere(program: Path) -> dict[str, Any]:
+    """The addresses of a stack that is no more, as far as a service asks for them before it starts."""
+    urls = {f"{name}_url": "http://127.0.0.1:1" for name in CONSUMES}
+    return {
+        "kafka": "127.0.0.1:1",
+        "postgres": dict.fromkeys(CONSUMES, ""),
+        "program": str(program),
+        **urls,
+    }
