@@ -42,7 +42,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         [f"{money['currency']}, at {money['point_value']} a point"] if money else []
     )
     for title in titles:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
         table.add_column("month")
         for name in COLUMNS:
             table.add_column(name, justify="right")

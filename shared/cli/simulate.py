@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from shared import clock
 from shared.cli import compare
 from shared.cli.common import DirOption, layout_of, load_stack
 from shared.cli.compare import Comparison, Outcome
+from shared.cli.lag import Away, Watcher
 from shared.cli.quiet import silence
 from shared.cli.whatif import Side, sides
 from shared.cli.words import counted
@@ -90,7 +91,12 @@ def simulate(
     span = _instant(first, old, 0), _instant(until, old, 1)
     admin = scratch or _admin(stack, layout_of(folder))
     began = time.monotonic()
-    records, found = asyncio.run(_replay(stack["kafka"], admin, files, (old, new), span))
+    with Console(stderr=True).status("Preparing the replay …") as status:
+
+        def tell(count: int) -> None:
+            status.update(f"Replayed {counted(count, 'event')} under both programs …")
+
+        records, found = asyncio.run(_replay(stack["kafka"], admin, files, (old, new), span, tell))
     report = {
         "program": {"old": _named(old), "new": _named(new)},
         "currency": new.currency,
@@ -142,10 +148,11 @@ async def _replay(
     files: tuple[Path, Path],
     programs: tuple[Program, Program],
     span: tuple[datetime | None, datetime | None],
+    tell: Callable[[int], None],
 ) -> tuple[int, Comparison]:
     silence()
     async with aclosing(recorded(bootstrap, span)) as batches:
-        return await replay(admin, files, programs, batches)
+        return await replay(admin, files, programs, batches, tell)
 
 
 async def replay(
@@ -153,6 +160,7 @@ async def replay(
     files: Sequence[Path],
     programs: tuple[Program, Program],
     batches: AsyncIterator[Sequence[Record]],
+    tell: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, Comparison]:
     """Apply the same records under both programs; how many there were, and what is different in the end."""
     now = clock.now()
@@ -161,6 +169,7 @@ async def replay(
         async for batch in batches:
             await asyncio.gather(*(side.apply(batch) for side in both))
             count += len(batch)
+            tell(count)
         await asyncio.gather(*(side.finish() for side in both))
         old, new = [
             await outcomes(side, now, program) for side, program in zip(both, programs, strict=True)
@@ -200,15 +209,13 @@ async def recorded(
         request_timeout_ms=BROKER_MS_MAX,
     )
     try:
+        async with Watcher(bootstrap, {}) as watcher:
+            found = await watcher.ends()
+        ends = {TopicPartition(*place): end for place, end in found.items() if place[0] in TOPICS}
+        places = sorted(ends)
         await consumer.start()
-        places = [
-            TopicPartition(topic, number)
-            for topic in TOPICS
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
-        ends = await consumer.end_offsets(places)
         while True:
             open_places = [p for p in places if await consumer.position(p) < ends[p]]
             if not open_places:
@@ -222,10 +229,11 @@ async def recorded(
             ]
             if batch:
                 yield batch
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, Away) as error:
         raise UsageError(f"Kafka at {bootstrap}: {error}; see `treue status`") from None
     finally:
-        await consumer.stop()
+        # Its own tasks end by being cancelled, and some of them say so (aiokafka without a group).
+        await asyncio.gather(consumer.stop(), return_exceptions=True)
 
 
 def _within(value: bytes | None, span: tuple[datetime | None, datetime | None]) -> bool:
