@@ -10,7 +10,14 @@ import msgspec
 
 from services.points.domain import bonus
 from services.points.domain.refunds import targets_of
-from services.points.ledger import campaign_checks, chain, customer_checks, refunds, spending_checks
+from services.points.ledger import (
+    campaign_checks,
+    chain,
+    correction_checks,
+    customer_checks,
+    refunds,
+    spending_checks,
+)
 from shared.contracts.tiers import TierMove
 from shared.db.types import Connection
 from shared.invariants import Invariant
@@ -260,6 +267,7 @@ def of(program: Program) -> Sequence[Invariant]:
         *REFUNDS,
         *campaign_checks.of(program),
         recomputed,
+        *correction_checks.of(),
         *customer_checks.of(program),
         *spending_checks.of(program),
     )

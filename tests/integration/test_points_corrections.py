@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.points import invariants
-from services.points.api import corrections, routes
+from services.points.api import corrections, routes, spending
+from services.points.ledger import correction_checks
 from shared import clock
 from shared.contracts import points as contract
 from shared.contracts.points import PointsAdjusted
@@ -109,7 +111,7 @@ async def desk_at(points_db: str, program: Program, folder: Path) -> AsyncIterat
         app = create_app(
             service="points",
             version="0",
-            routers=[routes.router, corrections.router],
+            routers=[routes.router, corrections.router, spending.router],
             keys=KeyRing(file),
             readiness={},
             state={"program": program, "pool": connections},
@@ -399,6 +401,44 @@ async def test_an_extension_sent_again_is_the_same(desk: Desk) -> None:
     first = await desk.post(f"lots/{lot}/extension", body, 201, key="k")
     await desk.pool.execute("DELETE FROM idempotency")
     assert await desk.post(f"lots/{lot}/extension", body, 201, key="k") == first
+
+
+async def test_what_a_hold_reserves_is_neither_taken_nor_extended(desk: Desk) -> None:
+    body = {"customer_id": "c", "points": 120, "expires_in": "PT15M"}
+    await desk.post("holds", body, 201)
+    assert (await desk.adjust(-31, 409))["available"] == 30
+    first, second = [row["lot_id"] for row in await desk.rows()]
+    longer = {"expires_at": "2090-01-01T00:00:00Z", "reason": "x"}
+    assert (await desk.post(f"lots/{first}/extension", longer, 409))["code"] == "nothing-to-extend"
+    shown = await desk.post(f"lots/{second}/extension", longer, 201)
+    assert [entry["points"] for entry in shown["entries"]] == [-30, 30]
+    assert await desk.balance() == (30, 0)
+    assert await desk.violations() == []
+
+
+async def test_a_lost_and_a_doubled_line_are_told(desk: Desk) -> None:
+    """The checks bite: a reversal without what it reverses, half an extension, an approval nobody gave."""
+    given = await desk.adjust(30)
+    await desk.post(f"entries/{given['id']}/reversal", {"reason": "x"}, 201)
+    desk.bound(limit=10)
+    waiting = await desk.adjust(11, 202)
+    await desk.pool.execute(
+        "UPDATE corrections SET state = 'approved', decided_by = 'boss', decided_at = now()"
+        " WHERE correction_id = $1",
+        waiting["id"],
+    )
+    forged = {
+        "reversed": {"entry_id": str(uuid4()), "seq": 97},
+        "adjusted": {"entry_id": str(uuid4()), "seq": 98, "actor": None, "reason": "extension"},
+    }
+    for kind, fields in forged.items():
+        await desk.pool.execute(
+            "INSERT INTO entries SELECT (jsonb_populate_record(e, $2)).* FROM entries e WHERE kind = $1",
+            *(kind, json.dumps(fields)),
+        )
+    found = " ".join(await desk.violations())
+    for check_of in correction_checks.of():
+        assert check_of.name in found
 
 
 async def test_pages_of_corrections_show_each_once(desk: Desk) -> None:

@@ -182,7 +182,7 @@ async def decline(request: Request, adjustment_id: AdjustmentId, body: DecisionB
     responses=problems.declare(
         "entry-not-found", "validation-failed", *commands.PROBLEMS, *REVERSAL
     ),
-    summary="Undo an adjustment or an activity, once",
+    summary="Undo an adjustment, once",
 )
 async def reverse(request: Request, entry_id: EntryId, body: ReversalBody) -> Response:
     """By a new entry on the same lot: what of it is spent becomes a deficit, what expired stays expired."""

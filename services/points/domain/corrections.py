@@ -23,12 +23,15 @@ REVERSED = "reversed"
 EXTENSION = "extension"
 POINTS_MAX = 1_000_000_000
 
-# Kinds that can be reversed, and what undoes the others.
-REVERSIBLE = frozenset({ADJUSTED, "activity"})
+# Only what a person decided is reversed by a person: what follows from rules would be decided anew. How else.
 INSTEAD = {
     "earned": "what a purchase earned is taken back by a refund or a cancellation",
     "tier_bonus": "it follows the customer's tier: correct the difference by an adjustment",
     "campaign": "it follows the campaign's rules: correct the difference by an adjustment",
+    "activity": "it follows the program's activities: correct the difference by an adjustment",
+    "covered": "it pays what was owed: correct the difference by an adjustment",
+    "written_off": "it gives up what was owed: take points by an adjustment",
+    "withdrawn": "it follows the card: give points back by an adjustment",
     "clawed_back": "it follows the refund: give points back by an adjustment",
     "captured": "what was spent is given back by restoring its hold",
     "restored": "take the points by an adjustment, or have them spent again",
@@ -73,7 +76,6 @@ class Line:
     lot_id: UUID
     kind: str
     points: int
-    base: int
     reason: str | None
     reversed: bool
 
@@ -144,7 +146,7 @@ def check_reversal(line: Line) -> None:
     """Refuse what has been reversed, and what is undone in another way."""
     if line.reversed:
         raise Refused("already-reversed", "This entry has been reversed.")
-    if line.kind not in REVERSIBLE:
+    if line.kind != ADJUSTED:
         instead = INSTEAD.get(line.kind, "correct the difference by an adjustment")
         raise Refused("not-reversible", f"An entry of kind {line.kind} stays: {instead}.")
     if line.reason == EXTENSION:

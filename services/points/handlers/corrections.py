@@ -26,7 +26,7 @@ from services.points.ledger import corrections as stored
 from services.points.ledger import spending as spendings
 from services.points.ledger.spending import Purse
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, Standing, TierRef
+from shared.contracts.points import PointsAdjusted, TierRef
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
@@ -130,15 +130,11 @@ class Corrections:
         line = Line(**{name: row[name] for name in Line.__slots__})
         corrections.check_reversal(line)
         part = Touched(line.lot_id, -line.points, row["available_at"], row["expires_at"])
-        draft = _Draft(
-            REVERSED, cause, row["reason"] or line.kind, reason, facts.UNDONE, (reason, cause.actor)
-        )
+        # What it reverses stands with it, for those who check.
+        said = (reason, cause.actor, str(entry_id))
+        draft = _Draft(REVERSED, cause, row["reason"], reason, facts.UNDONE, said)
         entry = self._row(work, purse.account, part, reversal, draft)
-        if line.base:
-            bonus = line.points - line.base
-            entry = entry._replace(base=-line.base, bonus=-bonus)
-        standing = None if line.kind == ADJUSTED else _nothing(entry, row["occurred_at"])
-        return await self._write(work, purse.account, [entry], draft, standing)
+        return await self._write(work, purse.account, [entry], draft)
 
     async def extend(
         self, work: Work, lot_id: UUID, expires_at: datetime | None, reason: str, cause: Cause
@@ -232,12 +228,11 @@ class Corrections:
         account: Account,
         rows: Sequence[EntryRow],
         draft: _Draft,
-        standing: Standing | None = None,
     ) -> Booked:
         """Append, tell, and settle: whatever leaves a lot can leave it owed later."""
         await ledger.append(work.conn, rows, [account])
         for row in rows:
-            _publish(work, account, row, draft, standing)
+            _publish(work, account, row, draft)
         if any(row.points < 0 for row in rows) and not account.flags & FLAG_SPENT:
             account.flags |= FLAG_SPENT
             await spendings.set_flags(work.conn, [account])
@@ -277,14 +272,7 @@ def _fingerprint(customer_id: str, wanted: Adjustment) -> int:
     return int.from_bytes(told.bytes[:8], "big", signed=True)
 
 
-def _nothing(entry: EntryRow, occurred_at: datetime) -> Standing:
-    """What a reversed activity counts for at the tiers."""
-    return Standing(str(entry.lot_id), entry.seq, 0, "0", 0, occurred_at, [])
-
-
-def _publish(
-    work: Work, account: Account, row: EntryRow, draft: _Draft, standing: Standing | None
-) -> None:
+def _publish(work: Work, account: Account, row: EntryRow, draft: _Draft) -> None:
     work.publish(
         contract.TOPIC,
         account.customer_id,
@@ -303,7 +291,6 @@ def _publish(
             expires_at=row.expires_at,
             tier=TierRef(None, "1"),
             cause=row.event_id,
-            standing=standing,
             kind=row.kind,
             actor=row.actor,
             note=draft.reason,

@@ -23,11 +23,3 @@ CREATE TABLE corrections (
 CREATE INDEX corrections_listed ON corrections (state, requested_at, correction_id);
 CREATE TRIGGER corrections_are_kept BEFORE DELETE OR TRUNCATE ON corrections
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-
--- A reversed activity takes its base points with it.
-ALTER TABLE entries DROP CONSTRAINT entries_base, DROP CONSTRAINT entries_parts;
-ALTER TABLE entries
-    ADD CONSTRAINT entries_parts CHECK (
-        kind NOT IN ('earned', 'tier_bonus', 'campaign', 'activity', 'clawed_back') OR points = base + bonus),
-    ADD CONSTRAINT entries_base CHECK (
-        kind IN ('earned', 'campaign', 'activity', 'clawed_back', 'reversed') OR base = 0);
