@@ -66,6 +66,7 @@ __all__ = [
     "outcomes",
     "rounded_down",
     "targets_of",
+    "uncredited",
 ]
 
 
@@ -82,6 +83,11 @@ def outcomes(refunds: Iterable[Refund], purchases: Iterable[Bought]) -> list[Out
         _decide(refund, lots, newest)
         for refund in sorted(refunds, key=lambda refund: (refund.occurred_at, refund.key))
     ]
+
+
+def uncredited(why: str) -> str:
+    """The code of a refund whose purchase earned nothing, by why it did not: ``guest-purchase``."""
+    return f"{why.replace('_', '-')}-purchase"
 
 
 def targets_of(decided: Iterable[Outcome]) -> dict[tuple[UUID, UUID], Taking]:

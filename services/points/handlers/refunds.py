@@ -183,7 +183,7 @@ def _standing(
     if found is None:
         return Standing(refund.key, named, refunds.PARKED, refunds.AWAITING_PURCHASE)
     if found.customer_id is None:
-        return Standing(refund.key, None, refunds.UNCREDITED, f"{found.why}-purchase")
+        return Standing(refund.key, None, refunds.UNCREDITED, refunds.uncredited(found.why or ""))
     owner = accounts[found.customer_id].id
     if named is not None and lives_on[named] != lives_on[owner]:
         return Standing(refund.key, named, refunds.REFUSED, refunds.OTHER_CUSTOMER)

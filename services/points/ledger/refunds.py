@@ -105,7 +105,7 @@ class Settling:
             if row["owner"] is not None and row["owner"] != self.account_id:
                 found.append(Outcome(refund, domain.REFUSED, domain.OTHER_CUSTOMER))
             elif row["why"] is not None:
-                found.append(Outcome(refund, domain.UNCREDITED, f"{row['why']}-purchase"))
+                found.append(Outcome(refund, domain.UNCREDITED, domain.uncredited(row["why"])))
             else:
                 own.append(refund)
         return found + domain.outcomes(own, self.purchases.values())

@@ -31,20 +31,23 @@ WHERE account_id = ANY(:accounts::bigint[]) AND flags & 1 = 0;
 
 -- name: meet_purchases
 -- These purchases have come, of these accounts (null: set aside, and why): refunds that wait for them belong to their
--- customer, who is settled from now on; one that names another customer is refused. Returns the accounts concerned.
+-- customer, who is settled from now on; one that names another customer is refused (unless both are one person by
+-- now). Returns the accounts concerned.
 WITH come AS (
-         SELECT * FROM unnest(:purchases::uuid[], :accounts::bigint[], :customers::text[], :whys::text[])
-             AS u(purchase_id, account_id, customer_id, why)),
+         SELECT r.refund_key, c.account_id, c.why,
+                r.customer_id <> c.customer_id AND account_of(r.customer_id) <> account_of(c.customer_id) AS other
+         FROM unnest(:purchases::uuid[], :accounts::bigint[], :customers::text[], :whys::text[])
+             AS c(purchase_id, account_id, customer_id, why)
+         JOIN refunds r USING (purchase_id)),
      met AS (
          UPDATE refund_outcomes o
-         SET account_id = CASE WHEN r.customer_id <> c.customer_id THEN o.account_id ELSE c.account_id END,
-             state = CASE WHEN c.account_id IS NULL THEN 'uncredited'
-                          WHEN r.customer_id <> c.customer_id THEN 'refused' ELSE 'parked' END,
-             code = CASE WHEN c.account_id IS NULL THEN c.why || '-purchase'
-                         WHEN r.customer_id <> c.customer_id THEN 'other-customer' ELSE 'awaiting-purchase' END,
+         SET account_id = CASE WHEN c.other THEN o.account_id ELSE c.account_id END,
+             state = CASE WHEN c.account_id IS NULL THEN 'uncredited' WHEN c.other THEN 'refused' ELSE 'parked' END,
+             code = CASE WHEN c.account_id IS NULL THEN replace(c.why, '_', '-') || '-purchase'
+                         WHEN c.other THEN 'other-customer' ELSE 'awaiting-purchase' END,
              decided_at = :now::timestamptz
-         FROM refunds r JOIN come c USING (purchase_id)
-         WHERE r.refund_key = o.refund_key AND o.state IN ('parked', 'uncredited')
+         FROM come c
+         WHERE c.refund_key = o.refund_key AND o.state IN ('parked', 'uncredited')
          RETURNING o.account_id, o.state)
 UPDATE accounts SET flags = flags | 1
 WHERE account_id IN (SELECT account_id FROM met WHERE state = 'parked')
