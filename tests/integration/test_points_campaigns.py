@@ -25,7 +25,7 @@ from shared.http.app import create_app
 from shared.http.keys import KeyRing
 from shared.invariants import COMMON, check
 from shared.program import Program
-from tests.fixtures.events import event, line, move, purchase, records, tier_change
+from tests.fixtures.events import event, line, move, purchase, records, refunded, tier_change
 from tests.fixtures.http_probe import ALL, client_of, keys_file
 from tests.fixtures.streams import running
 
@@ -179,6 +179,38 @@ async def test_a_budget_is_given_once_and_never_overdrawn(points_db: str) -> Non
         )
         assert drawn is not None
         assert tuple(drawn) == (100, 100)
+        assert await violations(pool, program) == []
+
+
+async def test_a_refund_follows_what_campaigns_give_since(points_db: str) -> None:
+    program = rules(CAPPED)
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        till = Till(runner)
+        whole = refunded("r1", "o10", at="2026-05-12T10:00:00Z")
+        half = refunded("r2", "o20", at="2026-05-22T10:00:00Z", lines=[("1", "1")])
+        await till.rings(day(10), day(20, lines=[line(1, "30.00", "2")]), whole, half)
+        assert await lots(pool) == {"o10": (0, 0), "o20": (50, 50)}
+        # It takes 60 of the cap's 100: 40 are left for the one given back, none for the other.
+        await till.rings(day(5))
+        assert await lots(pool) == {"o5": (120, 120), "o10": (0, 0), "o20": (30, 30)}
+        standings = {
+            message["data"]["order_id"]: message["data"]["standing"]
+            for message in await told(pool)
+            if message["data"].get("standing")
+        }
+        assert standings["o10"]["base"] == 100
+        assert [part["base"] for part in standings["o10"]["reductions"]] == [100]
+        assert [part["base"] for part in standings["o20"]["reductions"]] == [30]
+        assert await violations(pool, program) == []
+
+
+async def test_a_refund_takes_from_each_line_what_its_campaign_gave_it(points_db: str) -> None:
+    program = rules({"id": "home", "multiplier": "3", "when": {"categories": ["home"]}})
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        till = Till(runner)
+        bought = [line(1, "10.00", category="home"), line(2, "10.00")]
+        await till.rings(day(10, lines=bought), refunded("r", "o10", lines=[("1", "1")]))
+        assert await lots(pool) == {"o10": (10, 10)}
         assert await violations(pool, program) == []
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from shared import program as programs
 from shared.contracts.catalogue import CONSUMES
-from tests.fixtures.events import event, line, purchase
+from tests.fixtures.events import event, line, purchase, refunded
 from tests.properties.test_state_function_of_events import CUSTOMERS, RULES, end_of, instants
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
@@ -83,11 +83,17 @@ sales = st.lists(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(text=program_texts(), found=sales, seed=st.integers(0, 2**32))
+@given(
+    text=program_texts(),
+    found=sales,
+    back=st.sets(st.integers(0, 40), max_size=8),
+    seed=st.integers(0, 2**32),
+)
 def test_campaigns_end_the_same_in_any_order(
     database: Callable[[str], str],
     text: str,
     found: list[tuple[str, datetime, str, str]],
+    back: set[int],
     seed: int,
 ) -> None:
     program = programs.parse(text)
@@ -96,6 +102,9 @@ def test_campaigns_end_the_same_in_any_order(
         bought = [line(1, amount, category=category), line(2, "3.33", category="garden")]
         data = purchase(f"o{number}", who, when.isoformat(), lines=bought)
         lines.append(json.dumps(event(data)).encode())
+        if number in back:
+            given_back = refunded(f"r{number}", f"o{number}", who, when.isoformat(), [("1", "1")])
+            lines.append(json.dumps(given_back).encode())
     ends = [
         asyncio.run(end_of(program, {name: database(name) for name in CONSUMES}, lines, one))
         for one in (None, seed)

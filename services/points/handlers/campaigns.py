@@ -7,16 +7,13 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-import msgspec
-
 from services.points.domain import deciding, lots
 from services.points.domain.bonus import TierInForce
-from services.points.domain.clawbacks import PackedClawback
 from services.points.domain.deciding import TOTAL, Case, Decision, Recorded
 from services.points.domain.packed_campaigns import CAMPAIGN, pack_decision
 from services.points.domain.rules import rules_of
 from services.points.domain.wording import multiplier_text
-from services.points.ledger import FLAG_CAPPED, FLAG_REFUNDS, Account, EntryRow, append
+from services.points.ledger import FLAG_CAPPED, FLAG_REFUNDS, Account, EntryRow, append, refunds
 from services.points.ledger import campaigns as ledger
 from services.points.ledger.campaigns import ALL_SPENT, Draw, Held
 from shared.contracts import points as contract
@@ -27,7 +24,6 @@ from shared.ids import derive, digest_uuid
 from shared.program import Program
 
 Decided = tuple[TierInForce, Decision]
-_clawback = msgspec.json.Decoder(PackedClawback).decode
 
 
 class Candidate(NamedTuple):
@@ -187,7 +183,11 @@ async def _correct(
 ) -> None:
     """Write the correcting entries, what they draw from budgets, and what the purchases count for now."""
     refunded = [one for one, _, _ in changed if _account(accounts, one).flags & FLAG_REFUNDS]
-    reductions = await _reductions(work.conn, refunded)
+    reductions = await refunds.reductions(
+        work.conn,
+        [one.row["account_id"] for one in refunded],
+        [one.recorded.lot_id for one in refunded],
+    )
     rows: list[EntryRow] = []
     draws: list[Draw] = []
     for one, tier, decision in changed:
@@ -255,17 +255,6 @@ def _entry(
             case, (stood["base"], stood["total"]), (tier, decision), weights, program
         ).decode(),
     )
-
-
-async def _reductions(conn: Connection, ones: Sequence[Held]) -> dict[UUID, list[Reduction]]:
-    found: dict[UUID, list[Reduction]] = {}
-    accounts = list({one.row["account_id"] for one in ones})
-    rows = await ledger.reductions(conn, accounts, [one.recorded.lot_id for one in ones])
-    for row in rows:
-        packed = _clawback(row["explanation"])
-        taken = Reduction(packed.at, packed.base, f"{packed.spend:f}", packed.purchases)
-        found.setdefault(row["lot_id"], []).append(taken)
-    return {lot: sorted(taken, key=lambda one: one.at) for lot, taken in found.items()}
 
 
 def _adjusted(

@@ -102,13 +102,6 @@ async def capped_accounts(
     ]
 
 
-async def reductions(
-    conn: Connection, account_ids: Collection[int], lots: Collection[UUID]
-) -> list[asyncpg.Record]:
-    """What refunds take out of these lots, each as it stands."""
-    return await conn.fetch(sql.reductions, account_ids, lots) if lots else []
-
-
 async def quoted_account(conn: Connection, customer_id: str) -> Account | None:
     """A customer's account, not locked; None for an unknown customer."""
     row = await conn.fetchrow(sql.quoted_account, customer_id)

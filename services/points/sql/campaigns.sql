@@ -57,13 +57,6 @@ SELECT campaign, entry_id, lot_id, points, :recorded::timestamptz FROM taken;
 SELECT account_id, customer_id, timeline FROM accounts
 WHERE flags & 4 <> 0 AND account_id > :after::bigint ORDER BY account_id LIMIT :rows::int;
 
--- name: reductions
--- What refunds take out of these lots as it stands: the newest line of each refund and lot says it in full.
-SELECT DISTINCT ON (lot_id, event_key) lot_id, event_key, explanation
-FROM entries
-WHERE account_id = ANY(:account_ids::bigint[]) AND lot_id = ANY(:lots::uuid[]) AND kind = 'clawed_back'
-ORDER BY lot_id, event_key, seq DESC;
-
 -- name: quoted_account
 -- A customer's account as a quote needs it: read, not locked.
 SELECT account_id, customer_id, seq, balance, revision, timeline, flags FROM accounts WHERE customer_id = :customer::text;
