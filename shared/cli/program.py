@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from shared.errors import UsageError
+from shared.program import Program, ProgramError, load
 from shared.program.__main__ import main as check_files
+from shared.program.difference import SAYS, Difference, difference
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +23,7 @@ app = typer.Typer(
 
 @app.callback()
 def _program() -> None:
-    """Keep `check` a word of its own, also while it is the only one."""
+    """Commands on program files."""
 
 
 @app.command()
@@ -28,3 +34,49 @@ def check(
     failed = check_files(files)
     if failed:
         raise typer.Exit(failed)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The rules as they are.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The rules as they would be.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say field by field what differs between two program files, and whom it reaches."""
+    one, other = _load(old), _load(new)
+    found = difference(one, other)
+    if as_json:
+        print(json.dumps(_plain(one, other, found), indent=2, ensure_ascii=False))
+        return
+    if not found:
+        print(f"The same rules: version {one.version}.")
+        return
+    print(f"{one.id} {one.version} → {other.id} {other.version}")
+    for item in found:
+        print(f"  {item.words()}")
+        print(f"    ({item.meaning}; reaches {SAYS[item.reach]})")
+    print("See what it would have given with `treue simulate --program NEW`.")
+
+
+def _load(file: Path) -> Program:
+    try:
+        return load(file)
+    except ProgramError as error:
+        raise UsageError(str(error)) from None
+
+
+def _plain(old: Program, new: Program, found: Sequence[Difference]) -> dict[str, Any]:
+    return {
+        "old": {"id": old.id, "version": old.version},
+        "new": {"id": new.id, "version": new.version},
+        "differences": [
+            {
+                "field": item.field,
+                "old": item.old,
+                "new": item.new,
+                "meaning": item.meaning,
+                "reaches": item.reach,
+            }
+            for item in found
+        ],
+    }
