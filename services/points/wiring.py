@@ -41,7 +41,7 @@ def worker(settings: Settings) -> WorkerSpec:
 
 def api(settings: Settings) -> FastAPI:
     """The read API over this service's own database."""
-    from services.points.api import corrections, quote, refunds, reports, spending  # noqa: PLC0415
+    from services.points.api import corrections, customers, quote, refunds, reports, spending  # noqa: PLC0415
     from services.points.api.routes import router  # noqa: PLC0415
 
     return api_app(
@@ -53,6 +53,7 @@ def api(settings: Settings) -> FastAPI:
             refunds.router,
             reports.router,
             corrections.router,
+            customers.router,
             spending.router,
             quote.router,
         ],
