@@ -62,7 +62,7 @@ async def _awards(services: Services) -> Result:
         "each purchase credited in points counts once in tiers, with the same base and spend",
     )
     points, tiers = (services["points"], sql.awards), (services["tiers"], sql.qualifying)
-    return await _compare(result, {"points": points, "tiers": tiers}, plain)
+    return await compare(result, {"points": points, "tiers": tiers}, plain)
 
 
 async def _refunds(services: Services) -> Result:
@@ -71,7 +71,7 @@ async def _refunds(services: Services) -> Result:
         "of each purchase that was refunded, tiers takes out the base points that points took back",
     )
     points, tiers = (services["points"], sql.refunded), (services["tiers"], sql.standings)
-    return await _compare(result, {"points": points, "tiers": tiers}, plain)
+    return await compare(result, {"points": points, "tiers": tiers}, plain)
 
 
 async def _corrections(services: Services) -> Result:
@@ -80,7 +80,7 @@ async def _corrections(services: Services) -> Result:
         "of each purchase or activity that was corrected, tiers counts the base points it has now",
     )
     points, tiers = (services["points"], sql.corrected), (services["tiers"], sql.restated)
-    return await _compare(result, {"points": points, "tiers": tiers}, plain)
+    return await compare(result, {"points": points, "tiers": tiers}, plain)
 
 
 async def _timelines(services: Services, name: str) -> Result:
@@ -89,13 +89,13 @@ async def _timelines(services: Services, name: str) -> Result:
         f"{name} holds each customer's way through the levels as tiers has it",
     )
     sides = {service: (services[service], sql.timelines) for service in ("tiers", name)}
-    return await _compare(result, sides, moves)
+    return await compare(result, sides, moves)
 
 
 async def _customers(services: Services, name: str) -> Result:
     result = Result(f"{name}-knows-every-customer", f"{name} knows the customers of points")
     points, other = (services["points"], sql.credited), (services[name], sql.customers)
-    return await _compare(result, {"points": points, name: other}, plain)
+    return await compare(result, {"points": points, name: other}, plain)
 
 
 async def _counted(services: Services) -> Result:
@@ -109,7 +109,7 @@ async def _counted(services: Services) -> Result:
     return result
 
 
-async def _compare(
+async def compare(
     result: Result, sides: Mapping[str, tuple[Connection, str]], read: Read
 ) -> Result:
     """Read two ordered lists alongside each other and note what stands on one side only, or differs."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,19 +14,14 @@ from rich.console import Console
 from rich.status import Status
 
 from shared import clock
-from shared.cli import inputs, rebuilding
+from shared.cli.building import Site, built
 from shared.cli.common import DirOption, layout_of
 from shared.cli.digest import OF_EACH, of_items
-from shared.cli.export import Kept, kept_by
 from shared.cli.letters import connection
-from shared.cli.rebuilding import SUFFIX, Databases, Rebuilt
-from shared.contracts.catalogue import CONSUMES
-from shared.db import roles
+from shared.cli.rebuilding import Databases
 from shared.db.types import Connection
 from shared.errors import UsageError
-from shared.events.model import Record
 from shared.stack.files import read_json
-from shared.stack.layout import Layout
 
 NAMED_MAX = 20
 
@@ -57,18 +51,6 @@ class Report:
     def equal(self) -> bool:
         """Whether every customer has the same."""
         return not any(part.differ for part in self.parts.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What is rebuilt: the live stack, or what an export holds of one that is no more (``live`` is None)."""
-
-    layout: Layout
-    live: Mapping[str, Any] | None
-    export: str | None
-    into: Path | None
-    keep: bool
-    program: Path | None
 
 
 def rebuild(
@@ -111,103 +93,13 @@ def rebuild(
 
 async def _rebuild(site: Site, status: Status) -> Report:
     began = clock.now()
-    report = Report()
-    async with _place(site) as (made, layout, stack):
-        kept = await kept_by(site.live, site.layout, site.export)
-        async with rebuilding.services(made, stack, layout, began) as rebuilt:
-            report.facts = await _take(kept, made, stack, layout)
-            async for records in _records(site, kept):
-                await rebuilt.feed(records, kept.buried)
-                _tell(status, rebuilt)
-            await rebuilt.let_time_pass()
-        report.records = rebuilt.counts["records"]
-        report.dead_letters = rebuilt.counts["dead letters"]
-        report.databases = list(made.names.values()) if site.keep else []
+    async with built(site, began, status) as done:
+        report = Report(done.records, done.facts, done.dead_letters, moved=done.moved)
+        report.databases = list(done.databases.names.values()) if site.keep else []
         if site.live is not None:
-            report.parts = await compare(site.live["postgres"], made)
-            report.moved = (await kept_by(site.live, site.layout, None)).positions != kept.positions
+            report.parts = await compare(site.live["postgres"], done.databases)
     report.seconds = round((clock.now() - began).total_seconds(), 1)
     return report
-
-
-@asynccontextmanager
-async def _place(site: Site) -> AsyncIterator[tuple[Databases, Layout, Mapping[str, Any]]]:
-    """Where it is built, and what the services there are told: beside the live databases, or in another folder."""
-    if site.into is None:
-        if site.live is None:
-            raise UsageError("no stack is up: build into a folder of its own with --into DIR")
-        admin = rebuilding.admin_of(site.live, site.layout)
-        names = {name: name + SUFFIX for name in CONSUMES}
-        async with rebuilding.databases(admin, names, keep=site.keep) as made:
-            yield made, site.layout, site.live
-        return
-    from shared.stack.control import default_program  # noqa: PLC0415
-
-    layout = Layout(site.into.expanduser().resolve())
-    program = site.program or default_program()
-    stack = site.live or rebuilding.nowhere(program)
-    # The codes of vouchers are made with the secret of the stack they are from.
-    secrets = site.layout if site.layout.secret.is_file() else layout
-    with _cluster(layout) as (admin, passwords):
-        await roles.ensure(admin, passwords)
-        names = {name: name for name in CONSUMES}
-        async with rebuilding.databases(admin, names, keep=True) as made:
-            yield made, secrets, stack
-
-
-@contextmanager
-def _cluster(layout: Layout) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """A PostgreSQL in the folder, as `treue up` makes it, while the block lasts: its superuser, its passwords."""
-    from shared.stack import credentials, processes, servers  # noqa: PLC0415
-
-    layout.create()
-    secrets = credentials.ensure(layout)
-    (port,) = processes.free_ports(1)
-    cluster = servers.cluster_of(layout, secrets, port)
-    cluster.prepare()
-    server = servers.Server(cluster.spec(), layout.dir)
-    server.start()
-    try:
-        yield cluster.superuser_dsn(), secrets.passwords
-    finally:
-        server.stop()
-
-
-async def _take(kept: Kept, made: Databases, stack: Mapping[str, Any], layout: Layout) -> int:
-    """Have the services take what no event tells, before they hear of any event."""
-    count = 0
-    for name, lines in kept.facts.items():
-        if lines:
-            settings = rebuilding.settings_of(made, name, stack, layout)
-            await rebuilding.run(name, "take-facts", settings, b"\n".join(lines))
-            count += len(lines)
-    return count
-
-
-async def _records(site: Site, kept: Kept) -> AsyncIterator[list[Record]]:
-    """The export's records, then what Kafka has beyond them, as far as the live services have come."""
-    known: dict[tuple[str, int], int] = {}
-    if site.export is not None:
-        batch: list[Record] = []
-        for line in inputs.lines_of(site.export):
-            record = inputs.record_of(line)
-            if record is None:
-                continue
-            known[record.topic, record.partition] = record.offset + 1
-            batch.append(record)
-            if len(batch) == inputs.BATCH_ROWS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-    if site.live is not None:
-        async with inputs.reading(site.live["kafka"]) as consumer:
-            async for records in inputs.read(consumer, known, kept.positions):
-                yield records
-
-
-def _tell(status: Status, rebuilt: Rebuilt) -> None:
-    status.update(f"Replayed {rebuilt.counts['records']:,} records")
 
 
 async def compare(live: Mapping[str, str], made: Databases) -> dict[str, Part]:

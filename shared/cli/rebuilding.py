@@ -34,7 +34,6 @@ from shared.stack.credentials import SUPERUSER
 from shared.stack.files import read_json
 from shared.stack.layout import Layout
 
-SUFFIX = "_rebuilt"
 # Records that services hand each other have no place in Kafka; these partitions are nobody else's.
 PIPE = 1_000_000
 HANDED = (points.TOPIC, tiers.TOPIC)
