@@ -21,9 +21,12 @@ from hypothesis import strategies as st
 
 from services.points import invariants
 from services.points.api import corrections, routes, spending
+from services.points.handlers import Handlers
 from services.points.ledger import correction_checks
 from shared import clock
+from shared.contracts import activities
 from shared.contracts import points as contract
+from shared.contracts.activities import CustomerMerged
 from shared.contracts.points import PointsAdjusted
 from shared.db import pool
 from shared.db.types import Pool
@@ -413,6 +416,25 @@ async def test_what_a_hold_reserves_is_neither_taken_nor_extended(desk: Desk) ->
     shown = await desk.post(f"lots/{second}/extension", longer, 201)
     assert [entry["points"] for entry in shown["entries"]] == [-30, 30]
     assert await desk.balance() == (30, 0)
+    assert await desk.violations() == []
+
+
+async def test_who_lives_on_as_another_is_corrected_there(desk: Desk) -> None:
+    given = await desk.adjust(30)
+    await desk.shop.buys("d", "3", "20.00", clock.now() - DAY)
+    merged = CustomerMerged("c", "d", clock.now())
+    merge = Handlers(desk.app.state.program).merges
+    await desk.shop._hand(merge, activities.MERGED, "merge", merged)
+    added = await desk.adjust(5)
+    assert added["lot_id"] == added["id"]
+    balances = "SELECT customer_id, balance FROM accounts ORDER BY customer_id"
+    assert [tuple(row) for row in await desk.pool.fetch(balances)] == [("c", 0), ("d", 205)]
+    await desk.post(f"entries/{given['id']}/reversal", {"reason": "x"}, 201)
+    assert [tuple(row) for row in await desk.pool.fetch(balances)] == [("c", 0), ("d", 175)]
+    owed = await desk.pool.fetch(
+        "SELECT lot_id FROM entries GROUP BY lot_id HAVING sum(points) < 0"
+    )
+    assert owed == []
     assert await desk.violations() == []
 
 

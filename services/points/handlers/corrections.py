@@ -125,7 +125,9 @@ class Corrections:
         row = await stored.line(work.conn, entry_id, reversal)
         if row is None:
             raise Refused("entry-not-found", f"There is no ledger line {entry_id}.")
-        purse = await _purse(work, row["customer_id"])
+        # The very account of the line: where it lives on as another, settling moves the reversal on.
+        accounts = await ledger.lock_accounts(work.conn, [row["customer_id"]])
+        account = accounts[row["customer_id"]]
         row = await stored.line(work.conn, entry_id, reversal) or row
         line = Line(**{name: row[name] for name in Line.__slots__})
         corrections.check_reversal(line)
@@ -133,8 +135,8 @@ class Corrections:
         # What it reverses stands with it, for those who check.
         said = (reason, cause.actor, str(entry_id))
         draft = _Draft(REVERSED, cause, row["reason"], reason, facts.UNDONE, said)
-        entry = self._row(work, purse.account, part, reversal, draft)
-        return await self._write(work, purse.account, [entry], draft)
+        entry = self._row(work, account, part, reversal, draft)
+        return await self._write(work, account, [entry], draft)
 
     async def extend(
         self, work: Work, lot_id: UUID, expires_at: datetime | None, reason: str, cause: Cause
@@ -244,6 +246,7 @@ class Corrections:
 
 
 async def _purse(work: Work, customer_id: str) -> Purse:
+    """The account of a customer, or of the one as whom they live on, locked with what it can spend."""
     purse = await spendings.lock_customer(work.conn, customer_id, work.now)
     if purse is None:
         raise Refused("customer-not-found", f"There is no customer {customer_id!r} here.")
