@@ -130,7 +130,8 @@ OUTCOMES = Invariant(
     LEFT JOIN (SELECT event_key, -sum(points) AS points FROM entries WHERE kind = 'clawed_back'
                GROUP BY event_key) e ON e.event_key = r.refund_key
     WHERE o.refund_key IS NULL OR o.points <> coalesce(e.points, 0)
-       OR (o.state = 'parked' AND EXISTS (SELECT FROM entries p WHERE p.entry_id = r.purchase_id))
+       OR (o.state = 'parked' AND (EXISTS (SELECT FROM entries p WHERE p.entry_id = r.purchase_id)
+                                   OR EXISTS (SELECT FROM uncredited u WHERE u.purchase_id = r.purchase_id)))
     """,
 )
 

@@ -12,6 +12,7 @@ import pytest
 
 from services.points import intake, invariants
 from services.points.handlers.spending import Spending, Wish
+from services.points.jobs.refunds import look_again
 from shared.contracts import tiers
 from shared.contracts.points import CLAWED_BACK
 from shared.db.types import Pool
@@ -375,6 +376,31 @@ async def test_nothing_is_lost_between_a_purchase_and_a_cancellation_at_once(
 
 def _placed(values: Sequence[Any], partition: int, offset: int) -> list[Any]:
     return [record(value, offset, partition=partition) for value in values]
+
+
+async def test_what_passed_each_other_is_found_by_the_job(points_db: str, program: Program) -> None:
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        guest, theirs = event(purchase("g", None)), event(purchase("o2"))
+        told = [refunded("r1", "g"), refunded("r2", "o2", "c2"), cancelled("o3", customer="c1")]
+        await runner.process(records([*told, TWO]))
+        # As if their purchases had come in a batch that did not see these refunds.
+        before = await pool.fetch("SELECT refund_key, account_id FROM refund_outcomes")
+        await runner.process(records([guest, theirs, event(purchase("o3"))], start=4))
+        await pool.executemany(
+            "UPDATE refund_outcomes SET state = 'parked', code = 'awaiting-purchase', account_id = $2"
+            " WHERE refund_key = $1 AND state <> 'matched'",
+            [tuple(row) for row in before],
+        )
+        assert await violations(pool, program) == ["refunds-stand-as-booked"]
+        woken: list[bool] = []
+        await look_again(pool, lambda: woken.append(True), program, NOW)
+        assert await stands(pool) == [
+            ("r1", "uncredited", "guest-purchase", 0),
+            ("r2", "refused", "other-customer", 0),
+            (None, "matched", None, 10),
+        ]
+        assert woken == [True]
+        assert await violations(pool, program) == []
 
 
 STORY = [

@@ -126,6 +126,20 @@ async def meet(
             account.flags |= FLAG_REFUNDS
 
 
+async def meet_stragglers(work: Work, program: Program, count: int) -> int:
+    """Let refunds find their purchases where both came at the same moment, in different batches; how many were."""
+    purchases = await store.stragglers(work.conn, count)
+    if purchases:
+        whose = await store.purchases_of(work.conn, purchases)
+        accounts = await ledger.lock_accounts(
+            work.conn, {one.customer_id for one in whose.values() if one.customer_id}
+        )
+        come = [(purchase, one.customer_id, one.why) for purchase, one in whose.items()]
+        await meet(work, come, accounts.values())
+        await settle(work, program, [account for account in accounts.values() if account.flags])
+    return len(purchases)
+
+
 def _unknown(
     work: Work, told: Sequence[Told], known: Sequence[tuple[UUID, UUID, int]]
 ) -> list[Told]:

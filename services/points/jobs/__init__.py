@@ -12,6 +12,7 @@ from services.points import invariants
 from services.points.jobs.checkpoints import tie
 from services.points.jobs.due import tell_due
 from services.points.jobs.holds import time_out
+from services.points.jobs.refunds import look_again
 from shared import clock
 from shared.db.types import Pool
 from shared.invariants import audit
@@ -29,6 +30,7 @@ def job(program: Program) -> Callable[[Pool, Callable[[], None]], Awaitable[None
         nonlocal audited
         await time_out(pool, wake, program, clock.now())
         await tell_due(pool, wake, program, clock.now())
+        await look_again(pool, wake, program, clock.now())
         await tie(pool, clock.now())
         if time.monotonic() - audited >= AUDIT_SECONDS:
             await audit(pool, invariants.of(program))

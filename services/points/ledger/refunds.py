@@ -163,6 +163,11 @@ async def meet(
     return {row["account_id"] for row in rows}
 
 
+async def stragglers(conn: Connection, count: int) -> Sequence[UUID]:
+    """Known purchases for which refunds still wait, at most so many."""
+    return [row["purchase_id"] for row in await conn.fetch(sql.stragglers, count)]
+
+
 async def load(conn: Connection, accounts: Collection[int]) -> list[Settling]:
     """All that decides what these accounts' refunds take, and what they have taken so far."""
     found: dict[int, Settling] = {}

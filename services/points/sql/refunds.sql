@@ -102,3 +102,12 @@ WHERE o.account_id = ANY(:accounts::bigint[]) AND r.kind = 'cancellation' AND o.
 -- name: states
 -- How these refunds stand.
 SELECT refund_key, state, code FROM refund_outcomes WHERE refund_key = ANY(:keys::uuid[]);
+
+-- name: stragglers
+-- Purchases that are known though refunds still wait for them: both came at the same moment, in different batches.
+SELECT DISTINCT r.purchase_id
+FROM refund_outcomes o JOIN refunds r USING (refund_key)
+WHERE o.state = 'parked'
+  AND (EXISTS (SELECT FROM entries e WHERE e.entry_id = r.purchase_id)
+       OR EXISTS (SELECT FROM uncredited u WHERE u.purchase_id = r.purchase_id))
+LIMIT :count::int;
