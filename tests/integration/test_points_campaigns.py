@@ -18,14 +18,24 @@ from services.points.api.quote import router
 from services.points.domain import explain
 from services.points.domain.explain import Explanation
 from shared import program as programs
-from shared.contracts import tiers
+from shared.contracts import activities, tiers
 from shared.db.types import Pool
 from shared.events.runner import Runner
 from shared.http.app import create_app
 from shared.http.keys import KeyRing
 from shared.invariants import COMMON, check
 from shared.program import Program
-from tests.fixtures.events import event, line, move, purchase, records, refunded, tier_change
+from tests.fixtures.events import (
+    card,
+    event,
+    line,
+    merge,
+    move,
+    purchase,
+    records,
+    refunded,
+    tier_change,
+)
 from tests.fixtures.http_probe import ALL, client_of, keys_file
 from tests.fixtures.streams import running
 
@@ -348,3 +358,36 @@ async def test_a_cart_of_somebody_unknown_is_quoted_with_the_base_tier(
             answer = await client.post("/v1/quote", json=cart | more | at, headers=ALL)
             assert (answer.json()["points"], answer.json()["bonus"]) == (75, 0)
         assert await pool.fetchval("SELECT count(*) FROM accounts") == 0
+
+
+async def test_a_quote_knows_the_customer_behind_a_card_and_a_merged_one(
+    points_db: str, tmp_path: Path
+) -> None:
+    program = rules({**CAPPED, "cap": {"per_customer": 60}})
+    async with running(points_db, intake.routes(program)) as (runner, pool), client_of(
+        create_app(
+            service="points", version="1", routers=[router], keys=KeyRing(keys_file(tmp_path)),
+            readiness={}, state={"program": program, "pool": pool},
+        )
+    ) as client:  # fmt: skip
+        till = Till(runner)
+        await till.rings(day(10))
+        told_of = [card("issued", "K1"), merge("c9", "c1")]
+        assert await runner.process(records(told_of, activities.TOPIC))
+        at = {"currency": "GBP", "occurred_at": "2026-05-12T10:00:00Z", "lines": [line()]}
+        points = {}
+        for name, more in {
+            "herself": {"customer_id": "c1"},
+            "her card": {"card_number": "K1"},
+            "her other name": {"customer_id": "c9"},
+            "an unknown card": {"card_number": "K2"},
+        }.items():
+            answer = await client.post("/v1/quote", json=at | more, headers=ALL)
+            points[name] = answer.json()["points"]
+        # Her cap is full.
+        assert points == {
+            "herself": 10,
+            "her card": 10,
+            "her other name": 10,
+            "an unknown card": 20,
+        }

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.points.domain import explain, packing, validation
+from services.points.domain.customers import holder
 from services.points.domain.explain import Explanation
 from services.points.handlers import campaigns
 from services.points.handlers.campaigns import Decided
 from services.points.handlers.purchases import NO_RECORD, Purchase, Purchases
-from services.points.ledger import Account
+from services.points.ledger import Account, customers
 from services.points.ledger import campaigns as ledger
 from shared.contracts.purchases import COMPLETED, PurchaseCompleted
 from shared.db.types import Connection
@@ -77,6 +78,9 @@ class Quotes:
         return Quote(award.total, award.base, award.bonus, lines, told)
 
     async def _account(self, conn: Connection, purchase: Purchase) -> Account:
-        customer = purchase.customer
+        customer, number = purchase.customer, purchase.event.data.card_number
+        if customer is None and number is not None:
+            cards = await customers.cards(conn, [number])
+            customer, _ = holder(purchase.event.data, cards.get(number))
         found = await ledger.quoted_account(conn, customer) if customer else None
         return found or Account(0, customer or "", 0, 0, 0, (), 0)

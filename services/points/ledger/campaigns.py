@@ -103,7 +103,7 @@ async def capped_accounts(
 
 
 async def quoted_account(conn: Connection, customer_id: str) -> Account | None:
-    """A customer's account, not locked; None for an unknown customer."""
+    """A customer's account, or that as whom they live on, not locked; None for an unknown customer."""
     row = await conn.fetchrow(sql.quoted_account, customer_id)
     if row is None:
         return None

@@ -58,5 +58,10 @@ SELECT account_id, customer_id, timeline FROM accounts
 WHERE flags & 4 <> 0 AND account_id > :after::bigint ORDER BY account_id LIMIT :rows::int;
 
 -- name: quoted_account
--- A customer's account as a quote needs it: read, not locked.
-SELECT account_id, customer_id, seq, balance, revision, timeline, flags FROM accounts WHERE customer_id = :customer::text;
+-- A customer's account as a quote needs it, that of the survivor for a merged one: read, not locked.
+WITH RECURSIVE way (account_id, step) AS (
+    SELECT account_id, 0 FROM accounts WHERE customer_id = :customer::text
+    UNION ALL
+    SELECT m.into_id, step + 1 FROM way JOIN merges m USING (account_id) WHERE step < 100)
+SELECT a.account_id, a.customer_id, a.seq, a.balance, a.revision, a.timeline, a.flags
+FROM way JOIN accounts a USING (account_id) ORDER BY way.step DESC LIMIT 1;

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from services.points.domain.earning import Award
 from services.points.domain.explain import Explanation, pack, unpack
 from shared.contracts.purchases import PurchaseCompleted
 from shared.errors import Poison
+from shared.program import load
 from shared.program.model import Program
 from tests.unit.points.samples import line, numbered, program, purchase
 
@@ -323,3 +325,26 @@ def test_a_campaign_that_gives_more_than_any_purchase_earns_is_refused() -> None
     with_rules = rules(campaign(multiplier="1000"), base={"points": 1000, "per": "1.00"})
     with pytest.raises(Poison, match="10\\^15"):
         granted(purchase(line("1000000", "9999")), with_rules)
+
+
+EXAMPLE = Path(__file__).parents[3] / "programs" / "campaigns.yaml"
+
+
+@pytest.mark.parametrize(
+    ("when", "amount", "more", "fired"),
+    [
+        ("2011-12-24T23:59:59+00:00", "10.00", {"category": "home"}, {"advent"}),
+        ("2011-12-25T00:00:00+00:00", "10.00", {"category": "home"}, set()),
+        ("2010-12-01T08:26:00+00:00", "20.00", {}, {"welcome"}),
+        ("2011-05-06T18:30:00+01:00", "19.99", {}, {"happy-hour"}),
+        ("2011-05-06T18:30:00+01:00", "600.00", {}, {"welcome", "happy-hour"}),
+        ("2011-05-05T18:30:00+01:00", "600.00", {}, {"welcome", "bulk"}),
+        ("2011-10-09T17:59:59+01:00", "10.00", {}, {"gold-weekend"}),
+        ("2011-02-14T12:00:00+00:00", "10.00", {"sku": "85123A"}, {"hearts"}),
+    ],
+)
+def test_the_example_program(when: str, amount: str, more: dict[str, Any], fired: set[str]) -> None:
+    given = purchase(line(unit_price=amount, **more), occurred_at=at(when), channel="web")
+    found = granted(given, load(EXAMPLE), GOLD, shop="high-street", first=True)
+    assert found.decided is not None
+    assert {grant.offer.id for grant in found.decided.grants} == fired
