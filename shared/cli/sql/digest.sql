@@ -4,15 +4,24 @@
 
 -- name: points_balances
 -- What every customer has earned and lost in sum.
-SELECT customer_id, jsonb_build_array(customer_id, balance)::text AS item FROM accounts WHERE seq > 0;
+SELECT customer_id, jsonb_build_array(customer_id, balance)::text AS item FROM accounts WHERE balance <> 0;
 
 -- name: points_lots
--- Every award with its corrections: what it is worth now, and from when until when.
+-- Every award with its corrections: what it is worth now, and from when until when. A purchase that was taken back, and
+-- what else holds nothing, is as if it had never been, for it may not have been.
 SELECT a.customer_id,
        jsonb_build_array(a.customer_id, e.shop, e.order_id, sum(e.points),
                          extract(epoch FROM e.available_at), extract(epoch FROM e.expires_at))::text AS item
 FROM entries e JOIN accounts a USING (account_id)
-GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at;
+WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.lot_id)
+GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at
+HAVING sum(e.points) <> 0 OR bool_or(e.kind = 'earned');
+
+-- name: points_refunds
+-- Every refund and cancellation: how it stands, and what it took.
+SELECT coalesce(a.customer_id, r.customer_id, '') AS customer_id,
+       jsonb_build_array(r.shop, r.kind, coalesce(r.refund_id, r.order_id), o.state, o.code, o.points)::text AS item
+FROM refunds r JOIN refund_outcomes o USING (refund_key) LEFT JOIN accounts a USING (account_id);
 
 -- name: tiers_tiers
 -- Every customer's way through the levels, up to the last purchase or refund: what time alone decides afterwards
