@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.http.problems import Problem, response
 from shared.telemetry.metrics import Metrics
 
+# As much as an event may have; a body is read before anybody asks for its key.
+BODY_BYTES_MAX = 256 * 1024
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -43,7 +45,11 @@ class Observed:
         if answer.head:
             scope["method"] = "GET"
         try:
-            await self._app(scope, receive, answer.send)
+            refused = _too_much(scope)
+            if refused is not None:
+                await response(refused, scope)(scope, receive, answer.send)
+            else:
+                await self._app(scope, receive, answer.send)
         except Exception:
             log.exception("request failed", request_id=request_id, path=scope["path"])
             if answer.status:
@@ -76,6 +82,17 @@ class _Answer:
         elif self.head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
+
+
+def _too_much(scope: Scope) -> Problem | None:
+    """Why a request's body is not read at all: it is too long, or does not say how long it is."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    for name, value in headers:
+        if name == b"content-length" and int(value) > BODY_BYTES_MAX:
+            return Problem("body-too-large", f"A body has at most {BODY_BYTES_MAX // 1024} KiB.")
+        if name == b"transfer-encoding":
+            return Problem("length-required", "Send the body with its Content-Length.")
+    return None
 
 
 def _request_id(scope: Scope) -> str:

@@ -50,6 +50,8 @@ CODES: dict[str, Code] = {
         ),
         Code("method-not-allowed", 405, "Method not allowed", "`Allow` lists what this takes."),
         Code("bad-request", 400, "Bad request", "The detail says what is wrong."),
+        Code("length-required", 411, "Length required", "Send `Content-Length`, no chunks."),
+        Code("body-too-large", 413, "Body too large", "A body has at most 256 KiB."),
         Code("validation-failed", 422, "Validation failed", "`errors` names each field."),
         Code(
             "invalid-cursor",

@@ -93,8 +93,12 @@ STORY: dict[str, Any] = {
                 "de": "Stufe Gold (× 1,5) galt vor dem Einkauf nicht",
                 "en": "tier Gold (× 1.5) was not in force before the purchase",
             },
+            "needed": None,
+            "found": None,
+            "missed_by": None,
         }
     ],
+    "campaigns": [],
 }
 
 

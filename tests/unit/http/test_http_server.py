@@ -109,6 +109,23 @@ def test_a_header_that_is_no_text_is_answered(
     assert exchange(served[1], b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 
+@pytest.mark.parametrize(
+    ("framing", "status"),
+    [
+        (b"Content-Length: 262145", b"413"),
+        (b"Content-Length: 9999999999", b"413"),
+        (b"Transfer-Encoding: chunked", b"411"),
+    ],
+)
+def test_a_body_without_bounds_is_not_read(
+    served: tuple[subprocess.Popen[bytes], int], framing: bytes, status: bytes
+) -> None:
+    head = b"POST /v1/things HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + framing + b"\r\n\r\n"
+    with connected(served[1]) as client:
+        client.sendall(head)
+        assert client.recv(65536).startswith(b"HTTP/1.1 " + status)
+
+
 def test_a_taken_port_is_named() -> None:
     port = free_port()
     with server.listen("127.0.0.1", port) as taken:
