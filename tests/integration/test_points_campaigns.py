@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.fixtures.events import (
     merge,
     move,
     purchase,
+    record,
     records,
     refunded,
     tier_change,
@@ -189,6 +191,28 @@ async def test_a_budget_is_given_once_and_never_overdrawn(points_db: str) -> Non
         )
         assert drawn is not None
         assert tuple(drawn) == (100, 100)
+        assert await violations(pool, program) == []
+
+
+async def test_many_at_once_never_overdraw_a_budget(points_db: str) -> None:
+    program = rules(
+        {**CAPPED, "cap": {"total": 500}}, {"id": "b", "bonus": 3, "cap": {"total": 40}}
+    )
+    async with AsyncExitStack() as stack:
+        table = intake.routes(program)
+        found = [await stack.enter_async_context(running(points_db, table)) for _ in range(6)]
+        pool = found[0][1]
+
+        async def sells(number: int, runner: Runner) -> None:
+            for order in range(5):
+                sold = day(10, f"{number}-{order}", customer=f"c{number}-{order}")
+                assert await runner.process([record(sold, order, partition=number)])
+
+        await asyncio.gather(*(sells(number, runner) for number, (runner, _) in enumerate(found)))
+        ends = await lots(pool)
+        assert sum(points for points, _ in ends.values()) == 30 * 60 + 500 + 40
+        drawn = await pool.fetch("SELECT campaign, drawn FROM campaign_budgets ORDER BY campaign")
+        assert [tuple(row) for row in drawn] == [("b", 40), ("capped", 500)]
         assert await violations(pool, program) == []
 
 

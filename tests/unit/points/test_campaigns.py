@@ -13,6 +13,8 @@ from services.points.domain.bonus import TierInForce
 from services.points.domain.deciding import NO_BOUNDS, Bounds, decide
 from services.points.domain.earning import Award
 from services.points.domain.explain import Explanation, pack, unpack
+from services.points.domain.packed_campaigns import pack_decision
+from services.points.domain.wording import Sentence
 from shared.contracts.purchases import PurchaseCompleted
 from shared.errors import Poison
 from shared.program import load
@@ -319,6 +321,34 @@ def test_the_whole_story_of_a_capped_campaign() -> None:
     ]
     assert (found.points, found.base, found.bonus) == (127, 104, 23)
     assert sum(item.points for item in found.lines) == 127
+
+
+def test_a_decision_made_anew_tells_what_stands_since() -> None:
+    with_rules = rules(campaign(name="Advent", cap={"per_customer": 20}), campaign("b", bonus=5))
+    before = granted(purchase(), with_rules)
+    after = granted(purchase(), with_rules, GOLD, bounds=Bounds({"double": 13}, {}, {}))
+    assert before.decided is not None
+    assert after.decided is not None
+    assert after.offered is not None
+    case = earning.case_of(after.assessment, after.offered, with_rules)
+    stood = before.base, before.total
+    found = unpack(pack_decision(case, stood, (GOLD, after.decided), None, with_rules))
+    assert found.sentence == Sentence(
+        "+4 Punkte: die Aktionen dieses Einkaufs neu gerechnet, weil etwas später bekannt wurde;"
+        " 29 Punkte statt 25 Punkte.",
+        "+4 points: the campaigns of this purchase worked out anew, as something became known later;"
+        " 29 points instead of 25 points.",
+    )
+    assert [(step.rule, step.value) for step in found.steps] == [
+        ("base", "10"),
+        ("campaign:double", "10"),
+        ("campaign:b", "5"),
+        ("tier", "37.5"),
+        ("rounding", "37"),
+        ("cap:double", "-8"),
+        ("difference", "4"),
+    ]
+    assert (found.points, found.total, found.base, found.bonus) == (4, 29, -3, 7)
 
 
 def test_a_campaign_that_gives_more_than_any_purchase_earns_is_refused() -> None:
