@@ -26,13 +26,13 @@ TRANSFERRED = "transferred"
 class Move(NamedTuple):
     """One lot's way from a merged account to another: ``lot`` as it was left, the merge that ``told`` it.
 
-    ``known`` says that the other account has a lot of this id already.
+    ``known`` is the base of the other account's lot of this id; None if there is none yet.
     """
 
     lot: Any
     told: Any
     lot_id: UUID
-    known: bool
+    known: int | None
 
 
 async def sweep(work: Work, program: Program, accounts: Collection[Account]) -> Collection[Account]:
@@ -62,7 +62,7 @@ async def sweep(work: Work, program: Program, accounts: Collection[Account]) -> 
     rows: list[EntryRow] = []
     for lot in lots:
         account, lot_id = merged[lot["account_id"]], ids[lot["account_id"], lot["lot_id"]]
-        move = Move(lot, told[account.id], lot_id, lot_id in known)
+        move = Move(lot, told[account.id], lot_id, known.get(lot_id))
         heir = heirs[account.id]
         rows.append(_line(work, program, account, move, -lot["points"], heir.customer_id))
         rows.append(_line(work, program, heir, move, lot["points"], account.customer_id))
@@ -82,19 +82,19 @@ def _line(
     """The entry on either side; that of the heir opens a lot which carries what the purchase counts for."""
     lot, told = move.lot, move.told
     incoming = account.id != lot["account_id"]
-    first = incoming and not move.known
+    first = incoming and move.known is None
     account.seq += 1
     account.balance += points
     lot_id = move.lot_id if incoming else lot["lot_id"]
     code = facts.MERGED_IN if incoming else facts.MERGED_OUT
-    counts = first and lot["base"]
+    since = lot["counts_since"]
     return EntryRow(
         entry_id=lot_id if first else digest_uuid(code, str(lot_id), str(account.seq)),
         account_id=account.id,
         seq=account.seq,
         kind=TRANSFERRED,
         points=points,
-        base=counts or 0,
+        base=lot["base"] - (move.known or 0) if incoming else 0,
         bonus=0,
         balance_after=account.balance,
         lot_id=lot_id,
@@ -112,7 +112,13 @@ def _line(
         tier=None,
         multiplier="1",
         reason=code,
-        explanation=facts.pack_fact(code, points, 0 if not incoming else points, [other], program),
+        explanation=facts.pack_fact(
+            code,
+            points,
+            points if incoming else 0,
+            [other, *([since.isoformat()] if incoming and since else [])],
+            program,
+        ),
     )
 
 
@@ -124,10 +130,10 @@ def _tell(
     move: Move,
     taken: list[Reduction],
 ) -> None:
-    """First as if the heir had earned it, so that it counts for their tier; later, what it counts for now."""
-    lot, at = move.lot, move.lot["occurred_at"]
-    counts = bool(lot["base"] or lot["order_id"])
-    if not move.known and counts:
+    """First as if the heir had earned it, so that it counts for their tier; and what it counts for in full."""
+    lot, since = move.lot, move.lot["counts_since"]
+    spend = f"{lot['net_spend']:f}"
+    if since is not None and move.known is None:
         earned = PointsEarned(
             customer_id=heir.customer_id,
             entry_id=str(row.entry_id),
@@ -138,34 +144,45 @@ def _tell(
             base=lot["base"],
             bonus=row.points - lot["base"],
             currency=program.currency,
-            net_spend=f"{lot['net_spend']:f}",
-            occurred_at=at,
+            net_spend=spend,
+            occurred_at=since,
             available_at=row.available_at,
             expires_at=row.expires_at,
             tier=NO_TIER,
             cause=row.event_id,
         )
-        event_id = derive(contract.EARNED, str(row.entry_id))
-        work.publish(contract.TOPIC, heir.customer_id, contract.EARNED, event_id, at, earned)
-    if move.known or taken:
-        purchases = 1 if lot["order_id"] else 0
-        spend = f"{lot['net_spend']:f}"
-        standing = Standing(str(row.lot_id), row.seq, lot["base"], spend, purchases, at, taken)
-        adjusted = PointsAdjusted(
-            customer_id=heir.customer_id,
-            entry_id=str(row.entry_id),
+        _publish(work, heir, contract.EARNED, row, earned)
+    standing = None
+    if since is not None or move.known is not None:
+        purchases = 1 if lot["order_id"] and since else 0
+        standing = Standing(
             lot_id=str(row.lot_id),
-            order_id=row.order_id,
-            points=row.points if move.known else 0,
-            reason=facts.MERGED_IN,
-            occurred_at=row.occurred_at,
-            available_at=row.available_at,
-            expires_at=row.expires_at,
-            tier=NO_TIER,
-            cause=row.event_id,
-            standing=standing if counts else None,
+            seq=row.seq,
+            base=lot["base"],
+            net_spend=spend,
+            purchases=purchases,
+            occurred_at=since or row.occurred_at,
+            reductions=taken if since else [],
         )
-        event_id = derive(contract.ADJUSTED, str(row.entry_id))
-        work.publish(
-            contract.TOPIC, heir.customer_id, contract.ADJUSTED, event_id, work.now, adjusted
-        )
+    adjusted = PointsAdjusted(
+        customer_id=heir.customer_id,
+        entry_id=str(row.entry_id),
+        lot_id=str(row.lot_id),
+        order_id=row.order_id,
+        points=row.points if standing is None or move.known is not None else 0,
+        reason=facts.MERGED_IN,
+        occurred_at=row.occurred_at,
+        available_at=row.available_at,
+        expires_at=row.expires_at,
+        tier=NO_TIER,
+        cause=row.event_id,
+        standing=standing,
+    )
+    _publish(work, heir, contract.ADJUSTED, row, adjusted)
+
+
+def _publish(
+    work: Work, heir: Account, event_type: str, row: EntryRow, told: PointsEarned | PointsAdjusted
+) -> None:
+    event_id = derive(event_type, str(row.entry_id))
+    work.publish(contract.TOPIC, heir.customer_id, event_type, event_id, row.occurred_at, told)

@@ -205,6 +205,6 @@ async def left_behind(conn: Connection, accounts: Collection[int]) -> Sequence[a
     return await conn.fetch(sql.left_behind, accounts)
 
 
-async def known_lots(conn: Connection, lots: Collection[UUID]) -> set[UUID]:
-    """Which of these lots there are."""
-    return {row["entry_id"] for row in await conn.fetch(sql.known_lots, lots)}
+async def known_lots(conn: Connection, lots: Collection[UUID]) -> dict[UUID, int]:
+    """Which of these lots there are, with the base points in each."""
+    return {row["entry_id"]: row["base"] for row in await conn.fetch(sql.known_lots, lots)}

@@ -146,16 +146,20 @@ WHERE m.account_id = ANY(:accounts::bigint[]);
 
 -- name: left_behind
 -- What is in the lots of these merged accounts: all that is not empty, and every award as long as its lot has not been
--- moved yet. What only tells of time is left out; base and net_spend are what the award counts for.
+-- moved yet. What only tells of time is left out; base and net_spend are what the award counts for, since
+-- counts_since (null: for nothing, because its credit was taken back).
 SELECT e.account_id, e.lot_id, min(e.available_at) AS available_at, min(e.expires_at) AS expires_at,
        max(e.occurred_at) AS moved_at,
        min(e.shop) FILTER (WHERE e.entry_id = e.lot_id) AS shop,
        min(e.order_id) FILTER (WHERE e.entry_id = e.lot_id) AS order_id,
-       coalesce(min(e.occurred_at) FILTER (WHERE e.entry_id = e.lot_id), min(e.occurred_at)) AS occurred_at,
+       CASE WHEN NOT bool_or(e.kind IN ('withdrawn', 'reversed')) THEN
+           CASE WHEN bool_or(e.kind IN ('earned', 'activity')) THEN min(e.occurred_at) FILTER (WHERE e.entry_id = e.lot_id)
+                ELSE min((e.explanation #>> '{s,1}')::timestamptz) FILTER (WHERE e.reason = 'merged_in') END
+       END AS counts_since,
        coalesce(sum(e.points), 0)::bigint AS points,
        CASE WHEN bool_or(e.kind IN ('withdrawn', 'reversed')) THEN 0
-            ELSE coalesce(sum(e.base) FILTER (WHERE e.kind IN ('earned', 'campaign', 'activity')
-                                                 OR (e.kind = 'transferred' AND e.points >= 0)), 0) END::bigint AS base,
+            ELSE coalesce(sum(e.base) FILTER (WHERE e.kind IN ('earned', 'campaign', 'activity', 'transferred')), 0)
+       END::bigint AS base,
        CASE WHEN bool_or(e.kind IN ('withdrawn', 'reversed')) THEN 0
             ELSE coalesce(max(e.net_spend) FILTER (WHERE e.entry_id = e.lot_id), 0) END AS net_spend
 FROM entries e
@@ -164,8 +168,10 @@ GROUP BY e.account_id, e.lot_id
 HAVING sum(e.points) <> 0
     OR (bool_or(e.kind IN ('earned', 'activity') OR e.base > 0)
         AND NOT bool_or(coalesce(e.reason, '') = 'merged_out'))
-ORDER BY e.account_id, occurred_at, e.lot_id;
+ORDER BY e.account_id, moved_at, e.lot_id;
 
 -- name: known_lots
--- Which of these lots there are.
-SELECT entry_id FROM entries WHERE entry_id = ANY(:lots::uuid[]);
+-- Which of these lots there are, and what of them counts for the tiers.
+SELECT f.entry_id, (SELECT coalesce(sum(e.base), 0)::bigint FROM entries e
+                    WHERE e.account_id = f.account_id AND e.lot_id = f.entry_id) AS base
+FROM entries f WHERE f.entry_id = ANY(:lots::uuid[]);

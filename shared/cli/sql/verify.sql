@@ -2,10 +2,14 @@
 -- both sides can be read alongside each other, however many there are.
 
 -- name: awards
--- points: what every credited purchase and activity counts for, before corrections.
-SELECT e.entry_id AS key, a.customer_id, e.shop, e.order_id, e.base, e.net_spend, e.occurred_at
+-- points: what every credited purchase and activity counts for, before corrections; and what came along from a merged
+-- customer and counted.
+SELECT e.entry_id AS key, a.customer_id, e.shop, e.order_id, e.base, e.net_spend,
+       coalesce(CASE WHEN e.reason = 'merged_in' THEN (e.explanation::json #>> '{s,1}')::timestamptz END, e.occurred_at)
+           AS occurred_at
 FROM entries e JOIN accounts a USING (account_id)
 WHERE e.kind = 'earned' OR (e.kind = 'activity' AND e.entry_id = e.lot_id)
+   OR (e.reason = 'merged_in' AND e.entry_id = e.lot_id AND e.explanation::json #>> '{s,1}' IS NOT NULL)
 ORDER BY e.entry_id;
 
 -- name: qualifying
@@ -17,14 +21,15 @@ ORDER BY q.entry_id;
 -- name: refunded
 -- points: base points of every purchase that was refunded, in full, and what its refunds take of them: what the last
 -- clawback of each says.
-SELECT e.lot_id AS key, sum(e.base)::bigint AS base, c.taken
-FROM entries e
+SELECT e.lot_id AS key, CASE WHEN w.purchase_id IS NULL THEN sum(e.base) ELSE 0 END::bigint AS base,
+       CASE WHEN w.purchase_id IS NULL THEN c.taken ELSE 0 END AS taken
+FROM entries e LEFT JOIN withdrawals w ON w.purchase_id = e.lot_id
 JOIN (SELECT lot_id, sum(base)::bigint AS taken
       FROM (SELECT DISTINCT ON (event_key, lot_id) lot_id, (explanation::json ->> 'b')::bigint AS base
             FROM entries WHERE kind = 'clawed_back' ORDER BY event_key, lot_id, seq DESC) last
       GROUP BY lot_id) c USING (lot_id)
 WHERE e.kind IN ('earned', 'campaign')
-GROUP BY e.lot_id, c.taken
+GROUP BY e.lot_id, c.taken, w.purchase_id
 ORDER BY e.lot_id;
 
 -- name: standings
@@ -37,11 +42,15 @@ GROUP BY s.lot_id, s.base
 ORDER BY s.lot_id;
 
 -- name: corrected
--- points: base points of every lot that was corrected without having been refunded.
-SELECT lot_id AS key, sum(base) FILTER (WHERE kind IN ('earned', 'campaign', 'activity'))::bigint AS base
+-- points: base points of every lot that was corrected, taken back or taken over without having been refunded.
+SELECT lot_id AS key,
+       CASE WHEN bool_or(kind IN ('withdrawn', 'reversed')) THEN 0
+            ELSE sum(base) FILTER (WHERE kind IN ('earned', 'campaign', 'activity', 'transferred')) END::bigint AS base
 FROM entries
 GROUP BY lot_id
-HAVING count(*) FILTER (WHERE kind IN ('campaign', 'activity') AND entry_id <> lot_id) > 0
+HAVING count(*) FILTER (WHERE (kind IN ('campaign', 'activity', 'withdrawn') AND entry_id <> lot_id)
+                           OR (kind = 'transferred' AND reason = 'merged_in'
+                               AND explanation::json #>> '{s,1}' IS NOT NULL)) > 0
    AND count(*) FILTER (WHERE kind = 'clawed_back') = 0
 ORDER BY lot_id;
 
