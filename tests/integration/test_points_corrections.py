@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,10 +25,11 @@ from services.points.api import corrections, routes, spending
 from services.points.handlers import Handlers
 from services.points.ledger import correction_checks
 from shared import clock
-from shared.contracts import activities
+from shared.contracts import activities, purchases
 from shared.contracts import points as contract
 from shared.contracts.activities import CustomerMerged
 from shared.contracts.points import PointsAdjusted
+from shared.contracts.purchases import PurchaseRefunded
 from shared.db import pool
 from shared.db.types import Pool
 from shared.http.app import create_app
@@ -388,6 +390,20 @@ async def test_a_lot_counts_longer_by_moving_to_a_new_one(desk: Desk) -> None:
     last = await desk.post(f"lots/{ever['entries'][1]['lot_id']}/extension", body, 409)
     assert last["code"] == "lot-never-expires"
     assert (await desk.post(f"lots/{uuid4()}/extension", body, 404))["code"] == "lot-not-found"
+    assert await desk.violations() == []
+
+
+async def test_a_refund_of_an_extended_purchase_is_paid_in_spend_order(desk: Desk) -> None:
+    lot = (await desk.rows())[0]["lot_id"]
+    longer = {"expires_at": "2090-01-01T00:00:00Z", "reason": "x"}
+    await desk.post(f"lots/{lot}/extension", longer, 201)
+    refunded = PurchaseRefunded("r", "GBP", clock.now(), "1", "c", amount=Decimal("40.00"))
+    refund = Handlers(desk.app.state.program).refunds
+    await desk.shop._hand(refund, purchases.REFUNDED, "refund", refunded)
+    assert await desk.balance() == (110, 0)
+    lots = {one["lot_id"]: one["points"] for one in (await desk.get("customers/c/lots"))["data"]}
+    assert sorted(lots.values()) == [0, 10, 100]
+    assert lots[str(lot)] == 0
     assert await desk.violations() == []
 
 
