@@ -10,9 +10,7 @@ import msgspec
 from services.points.domain.bonus import TierInForce
 from services.points.domain.campaigns import Missed, Offer
 from services.points.domain.deciding import Case, Decision, Grant
-from services.points.domain.rules import rules_of
 from shared.money import Rounding
-from shared.program.model import Program
 
 CAMPAIGN = "campaign"
 
@@ -108,15 +106,17 @@ def pack_decision(
     before: tuple[int, int],
     after: tuple[TierInForce, Decision],
     weights: Sequence[Fraction] | None,
-    program: Program,
+    rules: tuple[str, str],
 ) -> bytes:
-    """Write down what a purchase's campaigns give since they were decided anew; ``before`` is base and total."""
-    rules = rules_of(program)
+    """Write down what a purchase's campaigns give since they were decided anew.
+
+    ``before`` is base and total as they were, ``rules`` the program and the version that the award was made by.
+    """
     tier, decision = after
     return msgspec.json.encode(
         PackedCampaign(
-            program=rules.id,
-            version=rules.version,
+            program=rules[0],
+            version=rules[1],
             rounding=case.rounding,
             plain=str(case.exact),
             exact=str(decision.exact),

@@ -109,7 +109,7 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
         != (decided[one.recorded.lot_id][1].base, decided[one.recorded.lot_id][1].total)
     ]
     if changed:
-        await _correct(work, program, flagged, changed)
+        await _correct(work, flagged, changed)
 
 
 def budgeted(program: Program, cases: Iterable[Case]) -> list[str]:
@@ -177,22 +177,21 @@ def _order(purchase: tuple[datetime, UUID]) -> tuple[datetime, bytes]:
 
 async def _correct(
     work: Work,
-    program: Program,
     accounts: Mapping[int, Account],
     changed: Sequence[tuple[Held, TierInForce, Decision]],
 ) -> None:
     """Write the correcting entries, what they draw from budgets, and what the purchases count for now."""
     refunded = [one for one, _, _ in changed if _account(accounts, one).flags & FLAG_REFUNDS]
-    reductions = await refunds.reductions(
-        work.conn,
-        [one.row["account_id"] for one in refunded],
-        [one.recorded.lot_id for one in refunded],
-    )
+    reductions: Mapping[UUID, list[Reduction]] = {}
+    if refunded:
+        owners = {one.row["account_id"] for one in refunded}
+        refunded_lots = [one.recorded.lot_id for one in refunded]
+        reductions = await refunds.reductions(work.conn, owners, refunded_lots)
     rows: list[EntryRow] = []
     draws: list[Draw] = []
     for one, tier, decision in changed:
         account = _account(accounts, one)
-        row = _entry(work, program, account, one, tier, decision)
+        row = _entry(work, account, one, tier, decision)
         rows.append(row)
         draws += [
             Draw(campaign, row.entry_id, row.lot_id, points)
@@ -215,7 +214,6 @@ def _account(accounts: Mapping[int, Account], one: Held) -> Account:
 
 def _entry(
     work: Work,
-    program: Program,
     account: Account,
     one: Held,
     tier: TierInForce,
@@ -252,7 +250,11 @@ def _entry(
         multiplier=multiplier_text(tier.multiplier),
         reason=CAMPAIGN,
         explanation=pack_decision(
-            case, (stood["base"], stood["total"]), (tier, decision), weights, program
+            case,
+            (stood["base"], stood["total"]),
+            (tier, decision),
+            weights,
+            (award.program, award.version),
         ).decode(),
     )
 

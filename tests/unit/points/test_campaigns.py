@@ -332,7 +332,8 @@ def test_a_decision_made_anew_tells_what_stands_since() -> None:
     assert after.offered is not None
     case = earning.case_of(after.assessment, after.offered, with_rules)
     stood = before.base, before.total
-    found = unpack(pack_decision(case, stood, (GOLD, after.decided), None, with_rules))
+    found = unpack(pack_decision(case, stood, (GOLD, after.decided), None, ("demo", "v1")))
+    assert (found.program, found.program_version) == ("demo", "v1")
     assert found.sentence == Sentence(
         "+4 Punkte: die Aktionen dieses Einkaufs neu gerechnet, weil etwas später bekannt wurde;"
         " 29 Punkte statt 25 Punkte.",
