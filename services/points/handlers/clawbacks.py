@@ -39,14 +39,17 @@ async def claw_back(work: Work, program: Program, accounts: Collection[Account])
     rows: list[EntryRow] = []
     decided: list[tuple[UUID, str, str | None, int]] = []
     cancelled: list[tuple[Account, str]] = []
-    for settling in await store.load(work.conn, by_id.keys()):
+    due = await store.to_settle(work.conn, by_id.keys())
+    if not due:
+        return False
+    for settling in await store.load(work.conn, due):
         outcomes = settling.outcomes()
         decided += _changed(settling, outcomes)
         rows += _correct(work, program, by_id[settling.account_id], settling, outcomes)
         cancelled += _cancelled(by_id[settling.account_id], settling, outcomes)
     written = {row.account_id for row in rows}
     await ledger.append(work.conn, rows, [by_id[account_id] for account_id in written])
-    await store.decide(work.conn, decided, work.now)
+    await store.decide(work.conn, {key: by_id[key].seq for key in due}, decided, work.now)
     for account, order_id in cancelled:
         await restore_spent(work, program, account, order_id)
     return bool(rows)

@@ -194,12 +194,21 @@ async def load(conn: Connection, accounts: Collection[int]) -> list[Settling]:
     return list(found.values())
 
 
+async def to_settle(conn: Connection, accounts: Collection[int]) -> Sequence[int]:
+    """Those of these accounts whose refunds may take something else than they do."""
+    rows = await conn.fetch(sql.accounts_to_settle, list(accounts))
+    return [row["account_id"] for row in rows]
+
+
 async def decide(
-    conn: Connection, decided: Sequence[tuple[UUID, str, str | None, int]], now: datetime
+    conn: Connection,
+    accounts: Mapping[int, int],
+    decided: Sequence[tuple[UUID, str, str | None, int]],
+    now: datetime,
 ) -> None:
-    """Store how refunds (key, state, code, points taken) stand."""
-    if decided:
-        await conn.execute(sql.decide_outcomes, now, *zip(*decided, strict=True))
+    """Store how refunds (key, state, code, points taken) stand, decided up to these entries of their accounts."""
+    columns: Sequence[Sequence[object]] = list(zip(*decided, strict=True)) or [(), (), (), ()]
+    await conn.execute(sql.decide_outcomes, list(accounts), list(accounts.values()), now, *columns)
 
 
 async def states(conn: Connection, keys: Sequence[UUID]) -> Mapping[UUID, tuple[str, str | None]]:

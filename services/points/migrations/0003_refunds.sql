@@ -41,3 +41,6 @@ CREATE TABLE refund_outcomes (
 ) WITH (fillfactor = 80);
 CREATE INDEX refund_outcomes_account ON refund_outcomes (account_id);
 CREATE INDEX refund_outcomes_state ON refund_outcomes (state, refund_key) WHERE state <> 'matched';
+
+-- Up to which of its entries an account's refunds have been decided; null: they are to be decided anew.
+ALTER TABLE accounts ADD refunds_seq bigint;

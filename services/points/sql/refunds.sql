@@ -26,8 +26,7 @@ WITH added AS (
     INSERT INTO refund_outcomes (refund_key, account_id, state, code, decided_at)
     SELECT * FROM unnest(:keys::uuid[], :accounts::bigint[], :states::text[], :codes::text[],
                          :decided::timestamptz[]))
-UPDATE accounts SET flags = flags | 1
-WHERE account_id = ANY(:accounts::bigint[]) AND flags & 1 = 0;
+UPDATE accounts SET flags = flags | 1, refunds_seq = NULL WHERE account_id = ANY(:accounts::bigint[]);
 
 -- name: meet_purchases
 -- These purchases have come, of these accounts (null: set aside, and why): refunds that wait for them belong to their
@@ -49,9 +48,21 @@ WITH come AS (
          FROM come c
          WHERE c.refund_key = o.refund_key AND o.state IN ('parked', 'uncredited')
          RETURNING o.account_id, o.state)
-UPDATE accounts SET flags = flags | 1
+UPDATE accounts SET flags = flags | 1, refunds_seq = NULL
 WHERE account_id IN (SELECT account_id FROM met WHERE state = 'parked')
 RETURNING account_id;
+
+-- name: accounts_to_settle
+-- Those of these accounts whose refunds may take something else than they do: new ones were told, or lines were
+-- written since to a lot that they are about, or (where no order is named) may turn out to be about.
+SELECT a.account_id FROM accounts a
+WHERE a.account_id = ANY(:accounts::bigint[])
+  AND (a.refunds_seq IS NULL OR EXISTS (
+      SELECT FROM entries e
+      JOIN refund_outcomes o ON o.account_id = a.account_id AND o.state NOT IN ('refused', 'uncredited')
+      JOIN refunds r ON r.refund_key = o.refund_key
+      WHERE e.account_id = a.account_id AND e.seq > a.refunds_seq AND e.kind <> 'clawed_back'
+        AND (r.purchase_id = e.lot_id OR (r.purchase_id IS NULL AND r.occurred_at >= e.occurred_at))));
 
 -- name: refunds_to_settle
 -- The refunds of these accounts that may take something, each with what is known of its purchase: whose it is, or why
@@ -81,7 +92,11 @@ WHERE e.account_id = ANY(:accounts::bigint[])
 ORDER BY e.account_id, e.seq;
 
 -- name: decide_outcomes!
--- How refunds stand after they were settled.
+-- How refunds stand after they were settled, and up to where their accounts are.
+WITH settled AS (
+    UPDATE accounts a SET refunds_seq = u.seq
+    FROM unnest(:accounts::bigint[], :seqs::bigint[]) AS u(account_id, seq)
+    WHERE a.account_id = u.account_id)
 UPDATE refund_outcomes o SET state = u.state, code = u.code, points = u.points, decided_at = :now::timestamptz
 FROM unnest(:keys::uuid[], :states::text[], :codes::text[], :points::bigint[]) AS u(refund_key, state, code, points)
 WHERE o.refund_key = u.refund_key;
