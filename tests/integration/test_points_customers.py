@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -314,3 +315,37 @@ async def test_whose_purchases_are_does_not_depend_on_the_order(
         assert await balances(pool) == (OPT_IN if seed % 2 else AUTOMATIC)
         assert await violations(pool, program) == []
         assert await pool.fetchval("SELECT sum(poison)::int FROM offsets") == 0
+
+
+@pytest.mark.parametrize("told", ["claims", "cards", "enrolments"])
+async def test_two_workers_at_once_miss_nothing(
+    points_db: str, rules: Program, opt_in: Program, told: str
+) -> None:
+    program = opt_in if told == "enrolments" else rules
+    count, chance = 60, random.Random(told)
+    sold, about = [], []
+    for number in range(count):
+        order, who = f"o{number}", f"c{number}"
+        if told == "claims":
+            sold.append(guest(order))
+            about.append(enrolment(who, "2026-05-02T10:00:00Z", [(SHOP, order)]))
+        elif told == "cards":
+            sold.append(guest(order, card_number=f"N{number}"))
+            about.append(card("issued", f"N{number}", who, "2026-04-01T10:00:00Z"))
+        else:
+            sold.append(event(purchase(order, who, amount="40.00")))
+            about.append(enrolment(who, "2026-04-02T10:00:00Z"))
+    chance.shuffle(sold)
+    async with (
+        running(points_db, intake.routes(program)) as (one, pool),
+        running(points_db, intake.routes(program)) as (two, _),
+    ):
+
+        async def slowly(feed: Feed, events: list[dict[str, Any]]) -> None:
+            for start in range(0, count, 4):
+                await feed(*events[start : start + 4])
+
+        await asyncio.gather(slowly(Feed(one), sold), slowly(Feed(two), about))
+        assert await balances(pool) == {f"c{number}": 40 for number in range(count)}
+        assert await why(pool) == {}
+        assert await violations(pool, program) == []

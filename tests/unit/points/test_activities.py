@@ -8,8 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from services.points.domain import explain, facts
 from services.points.domain.activities import Done, FirstPurchase, Referral, counted, granted
 from shared.clock import Period
+from shared.program import Program
 from shared.program.earning import Limit
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -89,3 +91,42 @@ def referral(number: int, day: int, bought: int | None, friend: int = 1, by: int
 def test_referrals_are_paid_after_the_first_purchase(told: list[Referral], paid: list[int]) -> None:
     assert sorted(one.referral.id.int for one in granted(told)) == paid
     assert sorted(one.referral.id.int for one in granted(told[::-1])) == paid
+
+
+TOLD = [
+    (facts.ACTIVITY, 50, ["review"], "+50 Punkte: für review.", "+50 points: for review."),
+    (
+        facts.LIMITED, 0, ["review", "1", "P1D"],
+        "0 Punkte: review zählt nicht, mehr als 1 Mal in P1D.",
+        "0 points: review does not count, it is more than 1 times in P1D.",
+    ),
+    (
+        facts.LIMITED, 0, ["review", "2", ""],
+        "0 Punkte: review zählt nicht, mehr als 2 Mal.",
+        "0 points: review does not count, it is more than 2 times.",
+    ),
+    (
+        facts.NO_LONGER, -50, ["review"],
+        "−50 Punkte: review zählt nicht mehr, ein früheres wurde später bekannt.",
+        "−50 points: review no longer counts, an earlier one became known later.",
+    ),
+    (
+        facts.BRINGS, 200, ["referral", "ben"],
+        "+200 Punkte: referral: erster Einkauf von ben.",
+        "+200 points: referral: first purchase of ben.",
+    ),
+    (
+        facts.CARD_BLOCKED, -40, ["7001"],
+        "−40 Punkte: die Karte 7001 war vor dem Einkauf gesperrt.",
+        "−40 points: card 7001 was blocked before the purchase.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "points", "said", "german", "english"), TOLD)
+def test_entries_without_a_purchase_are_told_in_both_languages(
+    program: Program, code: str, points: int, said: list[str], german: str, english: str
+) -> None:
+    told = explain.unpack(facts.pack_fact(code, points, max(0, points), said, program))
+    assert (told.sentence.de, told.sentence.en) == (german, english)
+    assert (told.kind, told.points, told.program) == (code, points, program.id)
