@@ -6,7 +6,7 @@ import base64
 import hashlib
 import secrets
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
 from shared.db.roles import owner_of
@@ -16,13 +16,21 @@ from shared.stack.layout import HOST, SERVICES, Layout
 SUPERUSER = "postgres"
 
 
+def _api_key() -> str:
+    return f"tk_{secrets.token_hex(24)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What opens this stack's doors; ``passwords`` by PostgreSQL role."""
+    """What opens this stack's doors; ``passwords`` by PostgreSQL role.
+
+    ``second_key`` is the second person's: what needs two people needs two API keys.
+    """
 
     api_key: str
     passwords: dict[str, str]
     kafka_cluster: str
+    second_key: str = field(default_factory=_api_key)
 
     def dsn(self, role: str, port: int, database: str | None = None) -> str:
         """The address of a database (the role's own, if none is named) with its password."""
@@ -38,7 +46,7 @@ def cluster_id(identity: uuid.UUID) -> str:
 
 def _make() -> Credentials:
     return Credentials(
-        api_key=f"tk_{secrets.token_hex(24)}",
+        api_key=_api_key(),
         passwords=_passwords(),
         kafka_cluster=cluster_id(uuid.uuid4()),
     )
@@ -56,10 +64,12 @@ def ensure(layout: Layout) -> Credentials:
     # A stack of an older version knows fewer roles.
     missing = _passwords().keys() - credentials.passwords.keys()
     credentials.passwords.update({role: secrets.token_hex(24) for role in sorted(missing)})
-    if not known or missing:
+    if not known or missing or "second_key" not in known:
         write_json(layout.credentials_json, asdict(credentials))
     if not layout.secret.exists():
         write_private(layout.secret, secrets.token_hex(32) + "\n")
-    digest = hashlib.sha256(credentials.api_key.encode()).hexdigest()
-    write_json(layout.keys_json, {"keys": [{"id": "local", "hash": digest, "scopes": ["*"]}]})
+    keys = {"local": credentials.api_key, "second": credentials.second_key}
+    hashes = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in keys.items()}
+    lines = [{"id": name, "hash": digest, "scopes": ["*"]} for name, digest in hashes.items()]
+    write_json(layout.keys_json, {"keys": lines})
     return credentials

@@ -190,6 +190,7 @@ class LocalStack:
             **{f"{service}_url": f"http://{HOST}:{ports.api(service)}" for service in SERVICES},
             "api_key": self.credentials.api_key,
             "pids": self.pids(),
+            "second_key": self.credentials.second_key,
             "version": version("treue"),
             "dir": str(plan.layout.dir),
             "port_base": ports.base,

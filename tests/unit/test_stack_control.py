@@ -61,7 +61,9 @@ def test_secrets_are_made_once_and_private(layout: Layout) -> None:
     assert first.api_key.startswith("tk_")
     for path in (layout.credentials_json, layout.keys_json, layout.secret):
         assert mode(path) == 0o600
-    assert first.api_key not in layout.keys_json.read_text()
+    for key in (first.api_key, first.second_key):
+        assert key not in layout.keys_json.read_text()
+    assert first.api_key != first.second_key
     assert credentials.ensure(Layout(layout.dir)).passwords != {}
 
 
