@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from services.points.domain import corrections, lots
 from services.points.domain.corrections import Adjustment
 from services.points.domain.spending import Hold, Refused
-from services.points.handlers.corrections import Cause, Corrections
+from services.points.handlers.corrections import Booked, Cause, Corrections
 from services.points.jobs.due import tell_due
 from services.points.jobs.holds import time_out
 from shared.clock import Period
@@ -158,6 +158,7 @@ class Ledger(RuleBasedStateMachine):
             (Refused, corrections.Refused),
         )
         if done is not None and points > 0:
+            assert isinstance(done[1], Booked)
             (line,) = done[1].lines
             expires = line["expires_at"]
             assert expires == corrections.expiry(now, self.bank.program)
@@ -226,7 +227,7 @@ def test_the_ledger_does_what_the_model_does(points_db: str, program: Program, w
     loop = asyncio.new_event_loop()
     rules = {
         "available_after": Period.parse(wait),
-        "expiry": Expiry(kind="after", after="P40D"),
+        "expiry": Expiry(kind="after", after=Period.parse("P40D")),
     }
     context = bank(points_db, program, rules, timezone="UTC")
     opened = loop.run_until_complete(context.__aenter__())

@@ -16,8 +16,8 @@ from services.points.api import routes, spending
 from services.points.handlers.redemptions import hold_of
 from services.points.jobs.holds import time_out
 from shared import clock
+from shared.contracts import activities, rewards
 from shared.contracts import points as contract
-from shared.contracts import rewards
 from shared.db import pool as database
 from shared.http.app import create_app
 from shared.http.keys import KeyRing
@@ -236,4 +236,19 @@ async def test_a_redemption_that_cannot_be_paid_is_declined_for_good(shop: Bank)
     letter = await shop.pool.fetchrow("SELECT field FROM dead_letters")
     assert letter is not None
     assert letter["field"] == "data.redemption_id"
+    assert await shop.violations() == []
+
+
+async def test_who_lives_on_as_another_spends_as_that_one(
+    client: httpx2.AsyncClient, shop: Bank
+) -> None:
+    spent = await post(client, "/v1/captures", {"customer_id": "c1", "points": 30})
+    await shop.buy("o2", "10.00", shop.now - timedelta(days=1), customer="c2")
+    data = {"customer_id": "c1", "into": "c2", "occurred_at": instant(shop.now)}
+    await shop.send(data, activities.MERGED, activities.TOPIC)
+    held = await post(client, "/v1/holds", {"customer_id": "c1", "points": 75})
+    assert held["customer_id"] == "c2"
+    assert await shop.available("c2") == 5
+    await post(client, f"/v1/holds/{spent['id']}/restore", {"points": 20}, 200)
+    assert await shop.available("c2") == 25
     assert await shop.violations() == []

@@ -52,7 +52,8 @@ class Redemptions:
             raise Refused("customer-not-found", f"{data.customer_id!r} has no account")
         found = await store.find_hold(work.conn, hold_id)
         if found is not None:
-            if (found.customer_id, found.points) == (data.customer_id, data.points):
+            names = (data.customer_id, purse.account.customer_id)
+            if found.customer_id in names and found.points == data.points:
                 work.duplicate(event, f"redemption {data.redemption_id!r} is known")
             else:
                 reason = f"redemption {data.redemption_id!r} is known with other content"
@@ -69,7 +70,7 @@ class Redemptions:
             await self._spending.hold(work, wish)
             return
         means = spending.means(purse.lots, work.now)
-        declined = _declined(work, wish, hold_id)
+        declined = _declined(work, purse.account.customer_id, wish, hold_id)
         await store.store(work.conn, declined, purse.account)
         refused = insufficient(means, data.points)
         told.declined(work, declined, Means(*means), refused.code)
@@ -82,7 +83,7 @@ class Redemptions:
         if hold is None:
             work.refuse(event, f"nothing is held for redemption {data.redemption_id!r}")
             return
-        if hold.customer_id != data.customer_id:
+        if hold.customer_id != data.customer_id and not await self._lives_on(work, hold, data):
             reason = f"redemption {data.redemption_id!r} is another customer's"
             work.poison(event, "data.customer_id", reason)
             return
@@ -97,6 +98,11 @@ class Redemptions:
             await self._spending.capture(work, hold_id, None)
         else:
             await self._spending.release(work, hold_id)
+
+    async def _lives_on(self, work: Work, hold: Hold, data: AnyRedemption) -> bool:
+        """Whether the customer that was named is the hold's under another name, by a merge."""
+        purse = await store.lock_customer(work.conn, data.customer_id, work.now)
+        return purse is not None and purse.account.customer_id == hold.customer_id
 
 
 def hold_of(redemption_id: str) -> UUID:
@@ -117,10 +123,10 @@ def _checked(work: Work, event: Event[AnyRedemption]) -> bool:
     return True
 
 
-def _declined(work: Work, wish: Wish, hold_id: UUID) -> Hold:
+def _declined(work: Work, customer_id: str, wish: Wish, hold_id: UUID) -> Hold:
     return Hold(
         id=hold_id,
-        customer_id=wish.customer_id,
+        customer_id=customer_id,
         state="declined",
         points=wish.points,
         captured=0,

@@ -13,6 +13,7 @@ from services.points.domain.spending import Hold, Means, Part, Refused, Spendabl
 from services.points.handlers import spending_events as events
 from services.points.handlers.covers import cover
 from services.points.handlers.lines import Line, line
+from services.points.handlers.sweeping import sweep
 from services.points.ledger import FLAG_SPENT, Account, EntryRow
 from services.points.ledger import spending as ledger
 from services.points.ledger.spending import FLAG_OWES, Purse
@@ -53,7 +54,7 @@ class Spending:
     async def hold(self, work: Work, wish: Wish) -> Hold:
         """Reserve points of concrete lots for a while."""
         purse, parts = await self._reserve(work, wish)
-        hold = _new_hold(work, wish, parts, work.now + wish.lasts)
+        hold = _new_hold(work, purse.account.customer_id, wish, parts, work.now + wish.lasts)
         await ledger.store(work.conn, hold, purse.account)
         left = spending.means(purse.lots, work.now).available - wish.points
         events.held(work, hold, left)
@@ -62,7 +63,8 @@ class Spending:
     async def spend(self, work: Work, wish: Wish) -> Hold:
         """Reserve and capture in one step, for tills."""
         purse, parts = await self._reserve(work, wish)
-        return await self._take(work, purse, _new_hold(work, wish, parts, work.now), wish.points)
+        hold = _new_hold(work, purse.account.customer_id, wish, parts, work.now)
+        return await self._take(work, purse, hold, wish.points)
 
     async def capture(self, work: Work, hold_id: UUID, points: int | None) -> Hold:
         """Spend reserved points, all or fewer; the rest is free again."""
@@ -208,8 +210,9 @@ class Spending:
         ends = [row.expires_at for row in rows if row.expires_at is not None]
         await ledger.store(work.conn, done, account, rows, max(min(ends), at) if ends else None)
         events.restored(work, done, points, parts, reason, at)
-        if account.flags & FLAG_OWES:
-            await cover(work, self._program, [account])
+        # What comes back to a merged account moves on to the one as which it lives on.
+        accounts = await sweep(work, self._program, [account])
+        await cover(work, self._program, [a for a in accounts if a.flags & FLAG_OWES])
         return Restored(done, parts)
 
     def _returning(self, hold: Hold, part: Part, lot: Spendable, at: datetime) -> Line:
@@ -243,10 +246,12 @@ def unknown_customer(customer_id: str) -> Refused:
     return Refused("customer-not-found", f"There is no customer {customer_id!r} here.")
 
 
-def _new_hold(work: Work, wish: Wish, parts: Sequence[Part], ends: datetime) -> Hold:
+def _new_hold(
+    work: Work, customer_id: str, wish: Wish, parts: Sequence[Part], ends: datetime
+) -> Hold:
     return Hold(
         id=wish.id or uuid4(),
-        customer_id=wish.customer_id,
+        customer_id=customer_id,
         state="held",
         points=wish.points,
         captured=0,

@@ -15,7 +15,8 @@ import asyncpg
 from services.points.domain.chaining import digest
 from services.points.domain.settlement import Moved, Reserve
 from services.points.domain.spending import Hold, Part, Spendable
-from services.points.ledger.entries import Account, EntryRow
+from services.points.ledger.customers import follow
+from services.points.ledger.entries import FLAG_MERGED, Account, EntryRow
 from shared.db import statements
 from shared.db.types import Connection
 
@@ -36,8 +37,15 @@ class Purse(NamedTuple):
 
 
 async def lock_customer(conn: Connection, customer_id: str, at: datetime) -> Purse | None:
-    """Lock a customer's account until commit, with what it has at that instant; None for an unknown one."""
-    return await _lock(conn, None, customer_id, at)
+    """Lock a customer's account until commit, with what it has at that instant; None for an unknown one.
+
+    That of a merged customer is the account as which they live on.
+    """
+    purse = await _lock(conn, None, customer_id, at)
+    if purse is None or not purse.account.flags & FLAG_MERGED:
+        return purse
+    heir = (await follow(conn, {customer_id: purse.account}))[customer_id]
+    return await _lock(conn, None, heir.customer_id, at)
 
 
 async def lock_hold(conn: Connection, hold_id: UUID, at: datetime) -> Purse | None:
