@@ -23,6 +23,9 @@ class ServiceSettings(BaseSettings):
     )
     kafka: str = Field(description="bootstrap servers, host:port[,host:port]")
     program: Path = Field(description="the program file (YAML)")
+    program_versions: Path | None = Field(
+        None, description="the folder of its later versions (`treue program apply`)"
+    )
     keys_file: Path | None = Field(None, description="hashes and scopes of the API keys (JSON)")
     keys: SecretStr | None = Field(None, description="the same as text, in place of the file")
     host: str = Field("127.0.0.1", description="address to listen on")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from services.points.settings import Settings
 from shared import program
 from shared.invariants import Invariant
+from shared.program import versions
 from shared.service import Facts, Service, api_app
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def worker(settings: Settings) -> WorkerSpec:
     from services.points import intake, jobs  # noqa: PLC0415 - only workers need them
     from shared.events.worker import WorkerSpec  # noqa: PLC0415
 
-    rules = program.load(settings.program)
+    rules = versions.load(settings.program, settings.program_versions)
     return WorkerSpec(
         service="points",
         dsn=settings.database,
@@ -57,7 +58,7 @@ def api(settings: Settings) -> FastAPI:
             spending.router,
             quote.router,
         ],
-        state={"program": program.load(settings.program)},
+        state={"program": versions.load(settings.program, settings.program_versions)},
     )
 
 

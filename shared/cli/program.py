@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from shared import clock
+from shared.cli.common import DirOption, layout_of, load_stack
 from shared.errors import UsageError
-from shared.program import Program, ProgramError, load
+from shared.program import Program, ProgramError, load, versions
 from shared.program.__main__ import main as check_files
 from shared.program.difference import SAYS, Difference, difference
 
@@ -56,6 +59,48 @@ def diff(
         print(f"  {item.words()}")
         print(f"    ({item.meaning}; reaches {SAYS[item.reach]})")
     print("See what it would have given with `treue simulate --program NEW`.")
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The rules that will hold.")],
+    valid_from: Annotated[
+        str, typer.Option("--valid-from", metavar="INSTANT", help="Such as 2027-01-01T00:00:00Z.")
+    ],
+    folder: DirOption = None,
+) -> None:
+    """Let other rules hold for what happens from an instant on; what happened before keeps its rules.
+
+    The services see it at once. Refused is what would value points anew that are there.
+    """
+    stack, layout = load_stack(folder), layout_of(folder)
+    instant = _instant(valid_from)
+    running = load(stack["program"])
+    _load(file)
+    target, found = versions.apply(layout.versions, running, file, instant, clock.now())
+    print(f"Valid from {instant:%Y-%m-%dT%H:%M:%SZ}: {target.name}")
+    for item in found:
+        print(f"  {item.words()}")
+
+
+@app.command(name="versions")
+def list_versions(folder: DirOption = None) -> None:
+    """List the rules of a stack: since when each version holds."""
+    stack, layout = load_stack(folder), layout_of(folder)
+    running = load(stack["program"])
+    print(f"{running.version}  from the beginning  {stack['program']}")
+    for version in versions.read(layout.versions, running):
+        print(f"{version.program.version}  from {version.valid_from:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text.upper())
+        if found.tzinfo is not None:
+            return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"--valid-from {text!r} is no instant with a zone: 2027-01-01T00:00:00Z")
 
 
 def _load(file: Path) -> Program:

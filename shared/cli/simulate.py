@@ -27,7 +27,7 @@ from shared.cli.common import DirOption, layout_of, load_stack
 from shared.cli.compare import Comparison, Outcome
 from shared.cli.lag import Away, Watcher
 from shared.cli.quiet import silence
-from shared.cli.whatif import Side, sides
+from shared.cli.whatif import Rules, Side, sides
 from shared.cli.words import counted
 from shared.contracts import activities, purchases
 from shared.contracts.tiers import TierMove
@@ -86,10 +86,11 @@ def simulate(
     Nothing is touched. What customers spent is left out: it would have been spent otherwise, nobody knows how.
     """
     stack = load_stack(folder)
-    files = (Path(stack["program"]), program)
-    old, new = load(files[0]), _load(program)
+    layout = layout_of(folder)
+    files = (Rules(Path(stack["program"]), layout.versions), Rules(program))
+    old, new = load(files[0].file), _load(program)
     span = _instant(first, old, 0), _instant(until, old, 1)
-    admin = scratch or _admin(stack, layout_of(folder))
+    admin = scratch or _admin(stack, layout)
     began = time.monotonic()
     with Console(stderr=True).status("Preparing the replay …") as status:
 
@@ -145,7 +146,7 @@ def _admin(stack: Mapping[str, Any], layout: Layout) -> str:
 async def _replay(
     bootstrap: str,
     admin: str,
-    files: tuple[Path, Path],
+    files: tuple[Rules, Rules],
     programs: tuple[Program, Program],
     span: tuple[datetime | None, datetime | None],
     tell: Callable[[int], None],
@@ -157,7 +158,7 @@ async def _replay(
 
 async def replay(
     admin: str,
-    files: Sequence[Path],
+    files: Sequence[Rules],
     programs: tuple[Program, Program],
     batches: AsyncIterator[Sequence[Record]],
     tell: Callable[[int], None] = lambda _: None,

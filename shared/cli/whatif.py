@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import asyncpg
 import msgspec
@@ -34,6 +34,13 @@ FEW_LINES = 5
 _reply = msgspec.msgpack.Decoder(Reply)
 
 Message = tuple[str, bytes, bytes]
+
+
+class Rules(NamedTuple):
+    """A program file, and the folder of its later versions where it has one."""
+
+    file: Path
+    versions: Path | None = None
 
 
 class Process:
@@ -114,9 +121,9 @@ class Side:
 
 @asynccontextmanager
 async def sides(
-    admin: str, programs: Sequence[Path], now: datetime
+    admin: str, programs: Sequence[Rules], now: datetime
 ) -> AsyncIterator[Sequence[Side]]:
-    """A side for each program file; ``admin`` is the address of a role that may make databases."""
+    """A side for each program; ``admin`` is the address of a role that may make databases."""
     async with AsyncExitStack() as stack:
         try:
             conn = await asyncpg.connect(admin, timeout=CONNECT_SECONDS_MAX)
@@ -152,7 +159,7 @@ async def _scratch(
 
 
 @asynccontextmanager
-async def _running(service: str, dsn: str, program: Path) -> AsyncIterator[Process]:
+async def _running(service: str, dsn: str, program: Rules) -> AsyncIterator[Process]:
     # A file and no pipe: nobody reads what is logged, unless the process gives up.
     with TemporaryFile() as errors:
         migration = await _start(service, "migrate", dsn, program, errors)
@@ -168,7 +175,7 @@ async def _running(service: str, dsn: str, program: Path) -> AsyncIterator[Proce
 
 
 async def _start(
-    service: str, role: str, dsn: str, program: Path, errors: IO[bytes]
+    service: str, role: str, dsn: str, program: Rules, errors: IO[bytes]
 ) -> asyncio.subprocess.Process:
     settings = {
         "DATABASE": dsn,
@@ -176,9 +183,11 @@ async def _start(
         "KAFKA": "127.0.0.1:1",
         "PORT": "1",
         "WORKER_PORT": "1",
-        "PROGRAM": str(program),
+        "PROGRAM": str(program.file),
         "LOG_LEVEL": "ERROR",
     }
+    if program.versions is not None:
+        settings["PROGRAM_VERSIONS"] = str(program.versions)
     named = {f"TREUE_{service.upper()}_{name}": value for name, value in settings.items()}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", f"services.{service}", role),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+import logging
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -11,9 +13,10 @@ from hashlib import sha256
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr
 
 from shared.clock import Period
+from shared.errors import TreueError
 from shared.program.base import Section
 from shared.program.corrections import Corrections
 from shared.program.earning import Earning
@@ -32,6 +35,8 @@ from shared.program.fields import (
 )
 from shared.program.values import as_list, as_mapping
 from shared.program.vouchers import Rewards, VoucherDefinition
+
+log = logging.getLogger(__name__)
 
 Enrolment = Literal["automatic", "opt_in"]
 Basis = Literal["points", "spend", "purchases"]
@@ -118,6 +123,43 @@ class Program(Section):
     vouchers: Annotated[dict[Id, VoucherDefinition], BeforeValidator(as_mapping)] = Field(
         default={}, description="what vouchers are worth; each under its id"
     )
+
+    # Later versions, and how to see that there are others (shared/program/versions.py).
+    _later: Sequence[tuple[datetime, Program]] = PrivateAttr(default=())
+    _stamp: object = PrivateAttr(default=None)
+    _stamp_now: Callable[[], object] | None = PrivateAttr(default=None)
+    _read: Callable[[], Sequence[tuple[datetime, Program]]] | None = PrivateAttr(default=None)
+
+    def follow(
+        self, stamp: Callable[[], object], read: Callable[[], Sequence[tuple[datetime, Program]]]
+    ) -> None:
+        """Read later versions, and again whenever ``look`` finds another stamp."""
+        self._stamp, self._later = stamp(), read()
+        self._stamp_now, self._read = stamp, read
+
+    def look(self) -> None:
+        """See whether versions have come; what cannot be read leaves those that are known in force."""
+        if self._stamp_now is None or self._read is None:
+            return
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._later = self._read()
+        except (TreueError, OSError):
+            log.exception("the versions of the program cannot be read, the former stay in force")
+
+    def at(self, instant: datetime) -> Program:
+        """The rules in force at an instant: those of its version."""
+        # Past pydantic's own way to a private attribute: that takes microseconds, and every purchase asks.
+        private = self.__pydantic_private__
+        later: Sequence[tuple[datetime, Program]] = private["_later"] if private else ()
+        if later:
+            for valid_from, version in reversed(later):
+                if valid_from <= instant:
+                    return version
+        return self
 
     @cached_property
     def zone(self) -> ZoneInfo:

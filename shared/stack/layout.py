@@ -146,6 +146,11 @@ class Layout:
         """The copy of the program file that runs."""
         return self.dir / "program.yaml"
 
+    @property
+    def versions(self) -> Path:
+        """Later versions of the program, by the instant they are valid from."""
+        return self.dir / "program.d"
+
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.logs / f"{name}.log"

@@ -134,6 +134,7 @@ class LocalStack:
             "DATABASE": self.credentials.dsn(service, plan.ports.postgres),
             "KAFKA": f"{HOST}:{plan.ports.kafka}",
             "PROGRAM": str(plan.program),
+            "PROGRAM_VERSIONS": str(plan.layout.versions),
             "HOST": HOST,
             "PORT": str(plan.ports.api(service)),
             "WORKER_PORT": str(plan.ports.worker(service)),

@@ -16,7 +16,7 @@ from rich.console import Console
 from shared.cli import compare
 from shared.cli.compare import Comparison
 from shared.cli.simulate import replay, show
-from shared.cli.whatif import PREFIX
+from shared.cli.whatif import PREFIX, Rules
 from shared.errors import TreueError
 from shared.events.model import Record
 from shared.program import Program, load
@@ -66,7 +66,7 @@ async def compared(
     files[1].write_text(new)
     programs: tuple[Program, Program] = (load(files[0]), load(files[1]))
     given = chunks or (BOUGHT[:2], BOUGHT[2:])
-    count, found = await replay(servers.dsn, files, programs, batches(*given))
+    count, found = await replay(servers.dsn, list(map(Rules, files)), programs, batches(*given))
     assert count == sum(map(len, given))
     named = {
         name: {"id": p.id, "version": p.version}
@@ -158,7 +158,7 @@ async def test_what_goes_wrong_is_said_and_nothing_stays_behind(
     file.write_text(RULES)
     program = load(file)
     with pytest.raises(TreueError, match="no more"):
-        await replay(servers.dsn, (file, file), (program, program), broken())
+        await replay(servers.dsn, [Rules(file)] * 2, (program, program), broken())
     assert await leftovers(servers) == 0
 
 

@@ -44,7 +44,7 @@ async def answers(pool: Pool, customers: Sequence[str]) -> list[Any]:
                 tuple(await views.balance(conn, customer, at, live=False) or ()) for at in INSTANTS
             ]
             found.append(tuple(await views.balance(conn, customer, NOW, live=True) or ()))
-            found.append([tuple(row) for row in await views.lots(conn, customer, None, 100) or ()])
+            found.append([tuple(row) for row in await views.lots(conn, customer, NOW, None, 100) or ()])
     return found
 
 

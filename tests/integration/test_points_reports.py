@@ -274,7 +274,7 @@ async def owed(pool: Pool, customers: list[str], at: datetime) -> int:
         for customer in customers:
             row = await views.balance(conn, customer, at, live=False)
             assert row is not None
-            total += row["open"] + row["pending"]
+            total += row["available"] + row["pending"] + row["held"] - row["deficit"]
     return total
 
 

@@ -101,6 +101,7 @@ async def quote(request: Request, shop: Shop = None) -> Response:
     if len(body) > EVENT_BYTES_MAX:
         raise bodies.refused("body", f"has {len(body)} bytes, more than {EVENT_BYTES_MAX}")
     program: Program = request.app.state.program
+    program.look()
     quotes = _quotes(program)
     try:
         purchase = quotes.value(bodies.read(_decoder, body), shop, clock.now())

@@ -48,7 +48,7 @@ def grant(
     account.seq += 1
     account.balance += change
     entry_id = lot.id if held is None else digest_uuid(ACTIVITY, str(lot.id), str(account.seq))
-    available_at, expires_at = lots.dates(lot.occurred_at, program)
+    available_at, expires_at = lots.dates(lot.occurred_at, program.at(lot.occurred_at))
     row = EntryRow(
         entry_id=entry_id,
         account_id=account.id,

@@ -80,10 +80,10 @@ class Purchases:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._levels: Sequence[Level] = program.tiers.levels if program.tiers else ()
-        self._campaigns = bool(program.earning.campaigns)
 
     async def handle(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
         """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
+        self._program.look()
         candidates = self._valued(work, events)
         abouts = await whose.look(work, self._program, ((p.id, p.event.data) for p in candidates))
         customers = {p.customer for p in candidates if p.customer}
@@ -155,8 +155,8 @@ class Purchases:
         ``accounts`` holds that of every customer among them, locked.
         """
         decided: Mapping[UUID, Decided] = {}
-        if self._campaigns:
-            fresh = list(fresh)
+        fresh = list(fresh)
+        if any(purchase.offers is not None for purchase in fresh):
             credited = [self.candidate(purchase) for purchase in fresh if purchase.customer]
             decided = await campaigns.decide(work.conn, self._program, credited, accounts)
         entries: list[EntryRow] = []
@@ -190,8 +190,10 @@ class Purchases:
         data = event.data
         columns = columns_of(data.lines)
         validation.check(data, self._program, now, columns)
-        assessment = earning.assess(data, self._program, columns)
-        offers = earning.offered(data, shop, assessment, self._program, columns)
+        # The rules in force then: late events are decided by their own version.
+        program = self._program.at(data.occurred_at)
+        assessment = earning.assess(data, program, columns)
+        offers = earning.offered(data, shop, assessment, program, columns)
         purchase_id = digest_uuid("purchase", shop, data.order_id)
         fingerprint = packing.fingerprint(data, columns)
         return Purchase(event, purchase_id, shop, fingerprint, assessment, columns, offers)
@@ -201,8 +203,9 @@ class Purchases:
         """A purchase as it was kept among the uncredited."""
         data = msgspec.json.decode(row["data"], type=PurchaseCompleted)
         shop, columns = row["shop"], columns_of(data.lines)
-        assessment = earning.assess(data, self._program, columns)
-        offers = earning.offered(data, shop, assessment, self._program, columns)
+        program = self._program.at(data.occurred_at)
+        assessment = earning.assess(data, program, columns)
+        offers = earning.offered(data, shop, assessment, program, columns)
         event = Event(row["event_key"], shop, row["event_id"], COMPLETED, data, NO_RECORD)
         return Purchase(
             event, row["purchase_id"], shop, row["fingerprint"], assessment, columns, offers
@@ -211,20 +214,21 @@ class Purchases:
     def candidate(self, purchase: Purchase) -> Candidate:
         """A purchase as campaigns look at it."""
         offers = purchase.offers
-        case = offers and earning.case_of(purchase.assessment, offers, self._program)
-        changeable = offers is not None and offers.changeable
         at = purchase.event.data.occurred_at
+        case = offers and earning.case_of(purchase.assessment, offers, self._program.at(at))
+        changeable = offers is not None and offers.changeable
         return Candidate(purchase.id, purchase.customer or "", at, case, changeable)
 
     def award(
         self, purchase: Purchase, timeline: Sequence[TierMove], decided: Decided | None = None
     ) -> tuple[TierInForce, Award]:
         """What a purchase earns with a customer's way through the tiers, and the tier it earns with."""
-        tier = bonus.tier_in_force(timeline, self._levels, purchase.event.data.occurred_at)
+        at = purchase.event.data.occurred_at
+        tier, program = bonus.tier_in_force(timeline, self._levels, at), self._program.at(at)
         if purchase.offers is None:
-            return tier, earning.award(purchase.assessment, tier, self._program)
+            return tier, earning.award(purchase.assessment, tier, program)
         if decided is None:
-            case = earning.case_of(purchase.assessment, purchase.offers, self._program)
+            case = earning.case_of(purchase.assessment, purchase.offers, program)
             decision = decide(case, tier, first=False)
         else:
             tier, decision = decided
@@ -235,7 +239,8 @@ class Purchases:
     ) -> EntryRow:
         event, data = purchase.event, purchase.event.data
         tier, award = self.award(purchase, account.timeline, decided)
-        available_at, expires_at = lots.dates(data.occurred_at, self._program)
+        program = self._program.at(data.occurred_at)
+        available_at, expires_at = lots.dates(data.occurred_at, program)
         account.seq += 1
         account.balance += award.total
         row = EntryRow(
@@ -263,7 +268,7 @@ class Purchases:
             multiplier=multiplier_text(tier.multiplier),
             reason=CAMPAIGN if purchase.offers and purchase.offers.changeable else None,
             explanation=packing.pack(
-                data, purchase.assessment, award, tier, self._program, purchase.columns
+                data, purchase.assessment, award, tier, program, purchase.columns
             ).decode(),
         )
         work.publish(
@@ -298,7 +303,8 @@ class Purchases:
     def _uncredited(self, work: Work, purchase: Purchase) -> UncreditedRow:
         event, data, value = purchase.event, purchase.event.data, purchase.assessment
         nobody = TierInForce(None, bonus.ONE)
-        award = earning.award(value, nobody, self._program)
+        program = self._program.at(data.occurred_at)
+        award = earning.award(value, nobody, program)
         return UncreditedRow(
             purchase_id=purchase.id,
             event_key=event.key,
@@ -313,7 +319,7 @@ class Purchases:
             occurred_at=data.occurred_at,
             recorded_at=work.now,
             explanation=packing.pack(
-                data, value, award, nobody, self._program, purchase.columns
+                data, value, award, nobody, program, purchase.columns
             ).decode(),
             card_number=None if data.customer_id else data.card_number,
             data=whose.kept(data, self._program),

@@ -11,7 +11,7 @@ LEFT JOIN LATERAL (
         FROM entries
         WHERE account_id = a.account_id AND expires_at > :at::timestamptz
           AND expires_at > coalesce(:after::timestamptz, '-infinity')
-          AND (:live::boolean OR occurred_at <= :at::timestamptz)
+          AND ((:live::boolean AND kind <> 'covered') OR occurred_at <= :at::timestamptz)
           AND kind NOT IN ('expired', 'unlocked')
         GROUP BY lot_id) l
     LEFT JOIN (
