@@ -1,9 +1,10 @@
-"""The real purchases from the shop to the partner's app, against numbers worked out without any of our code."""
+"""The real purchases and cancellations, from the shop to the partner's app, against numbers worked out aside."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import date, datetime, timedelta
@@ -77,7 +78,7 @@ def instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def test_purchases_are_published_in_order(tale: Story, yesterday: date) -> None:
+def test_purchases_and_cancellations_are_published_in_order(tale: Story, yesterday: date) -> None:
     lines = retail.part(*ASKED, shift_to=yesterday.isoformat())
     tale.told(lines)
     tale.stack.publish(lines)
@@ -104,7 +105,7 @@ async def check_points(api: Api, who: oracle.Customer, at: datetime | None, now:
     lots = oracle.lots(who, now)
     live = [lot for lot in lots if lot.available_at <= now < lot.expires_at]
     assert told["available"] == sum(lot.points for lot in live), who
-    assert told["lifetime_earned"] == sum(lot.points for lot in lots), who
+    assert told["lifetime_earned"] == sum(lot.granted for lot in lots), who
     assert (told["pending"], told["held"], told["deficit"]) == (0, 0, 0)
     ends = [lot.expires_at for lot in live if lot.points]
     expected = (
@@ -164,8 +165,13 @@ async def test_entries_add_up_and_explain_themselves(
                     break
                 cursor = {"cursor": page["next_cursor"]}
             assert {entry["order_id"] for entry in entries} == {p.order for p in who.purchases}
-            total = sum(lot.points for lot in oracle.lots(who, clock.now()))
-            assert sum(entry["points"] for entry in entries) == entries[0]["balance_after"] == total
+            assert sum(entry["points"] for entry in entries) == entries[0]["balance_after"]
+            told_of_time = [e for e in entries if e["kind"] in {"expired", "unlocked"}]
+            lots = oracle.lots(who, clock.now())
+            earned = sum(entry["points"] for entry in entries if entry not in told_of_time)
+            assert earned == sum(lot.points for lot in lots)
+            taken = sum(entry["points"] for entry in entries if entry["kind"] == "clawed_back")
+            assert taken == sum(lot.points - lot.granted for lot in lots)
             newest = entries[0]["id"]
             told = await api.get("points", f"/v1/entries/{newest}/explanation")
             assert told["customer_id"] == who.id
@@ -191,6 +197,13 @@ async def test_the_rest_of_the_year_shuffled_twice_in_three_streams(
     assert await balances(tale) == expected
 
 
+async def test_every_cancellation_is_accounted_for(tale: Story) -> None:
+    found = Counter(await states(tale))
+    assert found == oracle.states(retail.CSV)
+    assert found.total() == 3_836
+    print(", ".join(f"{count:,} {state}" for state, count in found.most_common()))  # noqa: T201
+
+
 def publish_in_streams(tale: Story, lines: list[bytes]) -> None:
     with ExitStack() as streams:
         for number in range(STREAMS):
@@ -200,7 +213,19 @@ def publish_in_streams(tale: Story, lines: list[bytes]) -> None:
 async def balances(tale: Story) -> dict[str, int]:
     conn = await asyncpg.connect(tale.stack.json()["postgres"]["points"])
     try:
-        rows = await conn.fetch("SELECT customer_id, balance FROM accounts")
+        rows = await conn.fetch(
+            "SELECT a.customer_id, coalesce(sum(e.points), 0)::bigint AS points FROM accounts a"
+            " LEFT JOIN entries e ON e.account_id = a.account_id AND e.kind NOT IN ('expired', 'unlocked')"
+            " GROUP BY a.customer_id"
+        )
     finally:
         await conn.close()
-    return {row["customer_id"]: row["balance"] for row in rows}
+    return {row["customer_id"]: row["points"] for row in rows}
+
+
+async def states(tale: Story) -> list[str]:
+    conn = await asyncpg.connect(tale.stack.json()["postgres"]["points"])
+    try:
+        return [row["state"] for row in await conn.fetch("SELECT state FROM refund_outcomes")]
+    finally:
+        await conn.close()

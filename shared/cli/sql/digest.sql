@@ -3,8 +3,12 @@
 -- whose customer it is and what it says; digest.py makes one fingerprint of all items, or one a customer.
 
 -- name: points_balances
--- What every customer has earned and lost in sum.
-SELECT customer_id, jsonb_build_array(customer_id, balance)::text AS item FROM accounts WHERE balance <> 0;
+-- What every customer has earned and lost in sum; not what time alone decides, written when its job comes by.
+SELECT a.customer_id, jsonb_build_array(a.customer_id, sum(e.points))::text AS item
+FROM entries e JOIN accounts a USING (account_id)
+WHERE e.kind NOT IN ('expired', 'unlocked')
+GROUP BY a.customer_id
+HAVING sum(e.points) <> 0;
 
 -- name: points_lots
 -- Every award with its corrections: what it is worth now, and from when until when. A purchase that was taken back, and
@@ -13,7 +17,8 @@ SELECT a.customer_id,
        jsonb_build_array(a.customer_id, e.shop, e.order_id, sum(e.points),
                          extract(epoch FROM e.available_at), extract(epoch FROM e.expires_at))::text AS item
 FROM entries e JOIN accounts a USING (account_id)
-WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.lot_id)
+WHERE e.kind NOT IN ('expired', 'unlocked')
+  AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.lot_id)
 GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at
 HAVING sum(e.points) <> 0 OR bool_or(e.kind = 'earned');
 
