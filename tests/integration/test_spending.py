@@ -14,9 +14,10 @@ from services.points.domain.spending import Hold, Refused
 from services.points.handlers.transfers import Transfers
 from shared.clock import Period
 from shared.contracts import points as contract
+from shared.contracts import purchases
 from shared.db import pool as database
 from shared.program import Program
-from tests.fixtures.bank import DAY, MINUTE, START, Bank, bank, lot, with_rules
+from tests.fixtures.bank import DAY, MINUTE, START, Bank, bank, instant, lot, with_rules
 
 pytestmark = pytest.mark.servers
 
@@ -234,6 +235,25 @@ async def test_fifty_holds_of_the_whole_balance_a_hundred_times(
         shop.pool = own
         await crowd.close()
     assert await shop.available() == 100
+    assert await shop.violations() == []
+
+
+async def test_a_cancelled_order_gives_back_what_was_spent_on_it(make: Make) -> None:
+    shop = await make()
+    await shop.buy("o1", "100.00")
+    shop.now += MINUTE
+    await shop.spend(60, order_id="o2")
+    live = await shop.hold(10, order_id="o2")
+    await shop.spend(5, order_id="o3")
+    await shop.buy("o2", "20.00")
+    assert await shop.available() == 45
+    shop.now += MINUTE
+    cancelled = {"order_id": "o2", "customer_id": "c1", "occurred_at": instant(shop.now)}
+    await shop.send(cancelled, purchases.CANCELLED)
+    await shop.send(cancelled, purchases.CANCELLED, number="again")
+    assert await shop.balance() == {"available": 95, "pending": 0, "held": 0, "deficit": 0}
+    assert (await shop.refused(shop.capture(live))).code == "hold-closed"
+    assert await shop.lots() == {lot("o1"): 95, lot("o2"): 0}
     assert await shop.violations() == []
 
 
