@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from services.points import intake, invariants
+from services.points import intake, invariants, views
 from services.points.handlers.spending import Spending, Wish
+from services.points.jobs.due import tell_due
 from services.points.jobs.refunds import look_again
 from shared.contracts import tiers
 from shared.contracts.points import CLAWED_BACK
@@ -242,21 +244,35 @@ async def test_a_late_tier_bonus_is_taken_back_too(points_db: str, program: Prog
         assert await violations(pool, program) == []
 
 
+@pytest.mark.parametrize(("spent", "owed"), [(0, 0), (60, 60)])
 async def test_points_that_had_expired_are_not_taken_twice(
-    points_db: str, program: Program
+    points_db: str, program: Program, spent: int, owed: int
 ) -> None:
-    async with running(points_db, intake.routes(program)) as (runner, pool):
-        sale = event(purchase(at="2020-05-01T10:00:00Z", amount="10.00"))
-        await runner.process(records([sale, refunded(at="2022-01-01T00:00:00Z")]))
-        assert await stands(pool) == [("r1", "matched", None, 0)]
-        assert await taken(pool) == [0]
-        assert (await told(pool))[0]["standing"]["reductions"][0]["base"] == 10
+    """100 points, some spent, the rest expired: what had been spent is owed, and nothing else."""
+    now = [datetime(2024, 2, 1, tzinfo=UTC)]
+    async with running(points_db, intake.routes(program), now=lambda: now[0]) as (runner, pool):
+        old = event(purchase("old", at="2024-01-05T10:00:00Z", amount="100.00"))
+        await runner.process(records([old]))
+        if spent:
+            await spend(pool, program, spent, now=now[0])
+        now[0] = NOW
+        await tell_due(pool, lambda: None, program, NOW, settle=timedelta(0))
+        refund = refunded("r1", "old", at="2026-01-01T00:00:00Z")
+        fresh = event(purchase("new", at="2026-02-01T00:00:00Z", amount="500.00"))
+        await runner.process(records([refund, fresh], start=1))
+        await tell_due(pool, lambda: None, program, NOW + timedelta(minutes=1), settle=timedelta(0))
+        async with pool.acquire() as conn:
+            row: Any = await views.balance(conn, "c1", NOW, live=True)
+        assert (row["available"], row["deficit"]) == (500 - owed, 0)
+        assert await taken(pool) == [-100]
         assert await violations(pool, program) == []
 
 
-async def spend(pool: Pool, program: Program, points: int, order: str | None = None) -> None:
+async def spend(
+    pool: Pool, program: Program, points: int, order: str | None = None, now: datetime = NOW
+) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        work = Work(conn, NOW, "/services/points")
+        work = Work(conn, now, "/services/points")
         await Spending(program).spend(work, Wish("c1", points, order_id=order))
 
 

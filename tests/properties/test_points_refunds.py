@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.points.domain import refunds
-from services.points.domain.refunds import Bought, Movement, Refund, outcomes
+from services.points.domain.refunds import Bought, Refund, outcomes
 from shared.money import allocate
-from tests.unit.points.test_refunds import DAY, START, bought, cancellation, refund
+from tests.unit.points.test_refunds import START, bought, cancellation, refund
 
 LOTS = ("a", "b", "c")
 SKUS = ("x", "y", "z")
@@ -36,7 +36,6 @@ def purchases(draw: st.DrawFn) -> list[Bought]:
         total = draw(st.integers(0, 3)) * plain.base // 2
         excluded = draw(st.sets(st.integers(0, len(plain.skus) - 1), max_size=1))
         nets = [net for index, net in enumerate(plain.nets) if index not in excluded]
-        spent = draw(st.integers(0, total))
         found.append(
             bought(
                 name,
@@ -48,7 +47,6 @@ def purchases(draw: st.DrawFn) -> list[Bought]:
                 net_spend=sum(nets, Decimal(0)),
                 total=total if sum(nets) else 0,
                 base=min(plain.base, total) if sum(nets) else 0,
-                movements=[Movement("captured", -spent, START + 21 * DAY)] if sum(nets) else (),
             )
         )
     return found
@@ -87,22 +85,15 @@ def test_only_the_set_matters(lots: list[Bought], told: list[Refund], seed: int)
 
 @given(purchases(), asked())
 def test_never_beyond_the_grant_and_never_giving(lots: list[Bought], told: list[Refund]) -> None:
-    taken: dict[UUID, list[Decimal]] = defaultdict(lambda: [Decimal(0)] * 5)
+    taken: dict[UUID, list[Decimal]] = defaultdict(lambda: [Decimal(0)] * 4)
     for outcome in outcomes(told, lots):
         for one in outcome.takings:
-            parts: tuple[Decimal | int, ...] = (
-                one.points,
-                one.due,
-                one.base,
-                one.spend,
-                one.purchases,
-            )
+            parts: tuple[Decimal | int, ...] = (one.points, one.base, one.spend, one.purchases)
             assert min(parts) >= 0
-            assert one.points <= one.due
             taken[one.lot_id] = [a + b for a, b in zip(taken[one.lot_id], parts, strict=True)]
     for lot in lots:
-        _, due, base, spend, count = taken[lot.lot_id]
-        assert due <= lot.total
+        points, base, spend, count = taken[lot.lot_id]
+        assert points <= lot.total
         assert base <= lot.base
         assert spend <= lot.net_spend
         assert count <= 1
@@ -117,7 +108,7 @@ def test_a_cancelled_purchase_has_given_back_all_it_counted_for(
     taken: dict[UUID, list[Decimal]] = defaultdict(lambda: [Decimal(0)] * 4)
     for outcome in outcomes([*told, *last], lots):
         for one in outcome.takings:
-            parts: tuple[Decimal | int, ...] = (one.due, one.base, one.spend, one.purchases)
+            parts: tuple[Decimal | int, ...] = (one.points, one.base, one.spend, one.purchases)
             taken[one.lot_id] = [a + b for a, b in zip(taken[one.lot_id], parts, strict=True)]
     for lot in lots:
         assert taken[lot.lot_id] == [lot.total, lot.base, lot.net_spend, 1]
@@ -151,7 +142,7 @@ def test_any_portions_of_a_line_take_the_floor_of_what_was_granted_to_it(
     if back == list(lot.quantities):
         expected = lot.total
     found = outcomes(told, [lot])
-    assert sum(taking.due for one in found for taking in one.takings) == (
+    assert sum(taking.points for one in found for taking in one.takings) == (
         expected if any(one.takings for one in found) else 0
     )
 

@@ -44,7 +44,6 @@ class PackedClawback(
         "granted": "g",
         "points": "t",
         "points_before": "t0",
-        "due": "d",
         "base": "b",
         "spend": "w",
         "purchases": "n",
@@ -55,8 +54,8 @@ class PackedClawback(
 ):
     """What one refund takes out of one lot since this entry, in full: the last one of a pair is how it stands.
 
-    ``points`` leave the ledger of the ``due`` ones that were granted; ``base``, ``spend`` and ``purchases`` are
-    what the purchase counts for less. ``lines``: [line_id, SKU, quantity, points, net in ``currency``].
+    ``points`` are taken of those granted; ``base``, ``spend`` and ``purchases`` are what the purchase counts for
+    less. ``lines``: [line_id, SKU, quantity, points, net in ``currency``].
     """
 
     program: str
@@ -68,7 +67,6 @@ class PackedClawback(
     granted: int
     points: int
     points_before: int
-    due: int
     base: int
     spend: Decimal
     purchases: int
@@ -112,7 +110,6 @@ def packed(
         granted=bought.total,
         points=taking.points if taking else 0,
         points_before=before.points if before else 0,
-        due=taking.due if taking else 0,
         base=taking.base if taking else 0,
         spend=taking.spend if taking else Decimal(0),
         purchases=taking.purchases if taking else 0,
@@ -147,17 +144,12 @@ def sentence(clawback: PackedClawback) -> Sentence:
             f"{points.de}: {what.de}; nach einer späteren Meldung {new.de} statt {old.de}.",
             f"{points.en}: {what.en}; since something was told late, {new.en} instead of {old.en}.",
         )
-    german, english = f"{points.de}: {what.de}", f"{points.en}: {what.en}"
-    if clawback.due > clawback.points:
-        gone = wording.points(clawback.due - clawback.points)
-        german += f"; {gone.de} davon waren schon verfallen"
-        english += f"; {gone.en} of these had expired before"
-    return Sentence(f"{german}.", f"{english}.")
+    return Sentence(f"{points.de}: {what.de}.", f"{points.en}: {what.en}.")
 
 
 def steps(clawback: PackedClawback) -> list[tuple[str, str, Sentence]]:
     """Tell a clawback step by step: (rule, value, text) each."""
-    granted, due = wording.points(clawback.granted), wording.points(clawback.due)
+    granted, due = wording.points(clawback.granted), wording.points(clawback.points)
     found = [
         (
             "granted",
@@ -169,17 +161,13 @@ def steps(clawback: PackedClawback) -> list[tuple[str, str, Sentence]]:
         ),
         (
             "due",
-            str(clawback.due),
+            str(clawback.points),
             Sentence(
                 f"davon für das Zurückgegebene, über alle Erstattungen zusammen abgerundet: {due.de}",
                 f"of these for what came back, rounded down over all refunds together: {due.en}",
             ),
         ),
     ]
-    if clawback.due != clawback.points:
-        gone = wording.points(clawback.due - clawback.points)
-        text = Sentence(f"davor schon verfallen: {gone.de}", f"expired before: {gone.en}")
-        found.append(("expired", str(clawback.due - clawback.points), text))
     if clawback.points_before:
         before = wording.points(clawback.points_before)
         text = Sentence(f"bisher zurückgenommen: {before.de}", f"taken back so far: {before.en}")

@@ -30,9 +30,6 @@ TEST_PURCHASE = "test-purchase"
 CLAWED_BACK = "clawed_back"
 # What a purchase was granted: a refund takes its part of these.
 GRANT_KINDS = frozenset({EARNED, TIER_BONUS, "campaign"})
-# Neither changes what expires of a lot: the clawbacks are counted apart, the expiry is their consequence.
-NO_SPENDING = GRANT_KINDS | {CLAWED_BACK, "expired", "unlocked", "written_off"}
-COVERED = "covered"
 SPEND_DECIMALS = 9
 ZERO = Fraction(0)
 
@@ -67,26 +64,17 @@ class Refund:
         return not self.lines and self.amount is None
 
 
-class Movement(NamedTuple):
-    """A line of the ledger, as far as it matters for what is left of its lot."""
-
-    kind: str
-    points: int
-    occurred_at: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class Bought:
     """A credited purchase with what it was granted; lines as columns, ``nets`` in ``currency``.
 
     ``total`` and ``base`` are the points granted in all, tier bonus and campaigns included, split to the lines by
-    ``weights``; ``movements`` are all other lines of its lot. ``net_spend`` is in the program's currency.
+    ``weights``. ``net_spend`` is in the program's currency.
     """
 
     lot_id: UUID
     shop: str
     occurred_at: datetime
-    expires_at: datetime | None
     currency: str
     line_ids: Sequence[str]
     skus: Sequence[str]
@@ -97,7 +85,6 @@ class Bought:
     net_spend: Decimal
     total: int
     base: int
-    movements: Sequence[Movement] = ()
 
 
 class Returned(NamedTuple):
@@ -112,14 +99,13 @@ class Returned(NamedTuple):
 class Taking:
     """What one refund takes out of one lot: the numbers are not negative.
 
-    ``points`` is what leaves the ledger, ``due`` what was granted for it: the difference had expired before.
-    ``base``, ``spend`` and ``purchases`` are what the purchase counts for less at the tiers.
+    ``points`` leave the lot also where it has expired: they come out of what had expired, or are owed as far as
+    they had been spent. ``base``, ``spend`` and ``purchases`` are what the purchase counts for less at the tiers.
     """
 
     lot_id: UUID
     at: datetime
     points: int
-    due: int
     base: int
     spend: Decimal
     purchases: int

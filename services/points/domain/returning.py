@@ -9,8 +9,6 @@ from decimal import Decimal
 from fractions import Fraction
 
 from services.points.domain.refund_terms import (
-    COVERED,
-    NO_SPENDING,
     SPEND_DECIMALS,
     ZERO,
     AskedLine,
@@ -36,10 +34,8 @@ class Lot:
     amount: Fraction = ZERO
     eligible: Fraction = ZERO
     all: bool = False
-    # Running sums of what was taken: ``open`` of it before the lot expired.
-    due: int = 0
+    # Running sums of what was taken.
     taken: int = 0
-    open: int = 0
     base: int = 0
     spend: Decimal = Decimal(0)
     purchases: int = 0
@@ -94,13 +90,11 @@ class Lot:
         self._lay_out()
         at = max(refund.occurred_at, self.at)
         before = [self._line_due(index, units.get(index, ZERO)) for index in units]
-        due, base, spend, purchases = self._targets()
-        taken = self._taken(due, at)
+        taken, base, spend, purchases = self._targets()
         result = Taking(
             self.bought.lot_id,
             at,
             taken - self.taken,
-            due - self.due,
             base - self.base,
             spend - self.spend,
             purchases - self.purchases,
@@ -109,8 +103,7 @@ class Lot:
                 for (index, quantity), points in zip(units.items(), before, strict=True)
             ],
         )
-        self.due, self.taken, self.base = due, taken, base
-        self.spend, self.purchases = spend, purchases
+        self.taken, self.base, self.spend, self.purchases = taken, base, spend, purchases
         return result
 
     def _lay_out(self) -> None:
@@ -167,22 +160,6 @@ class Lot:
             rounded_down(spend),
             0,
         )
-
-    def _taken(self, due: int, at: datetime) -> int:
-        """What of it leaves the ledger by that instant: what had expired before is not taken twice."""
-        bought = self.bought
-        if bought.expires_at is None or at < bought.expires_at:
-            self.open = due
-            return due
-        spent = sum(
-            movement.points
-            for movement in bought.movements
-            if movement.kind not in NO_SPENDING
-            and movement.occurred_at <= at
-            and (movement.kind != COVERED or movement.points < 0)
-        )
-        expired = max(0, bought.total + spent - self.open)
-        return max(self.taken, self.open + max(0, due - self.open - expired))
 
 
 def rounded_down(money: Fraction) -> Decimal:

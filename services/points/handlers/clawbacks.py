@@ -156,8 +156,7 @@ def _row(
     refund_key, lot_id = pair
     award, refund = settling.awards[lot_id], settling.rows[refund_key]
     points = taken.points - told.points
-    # Points that had expired took their base part with them.
-    base = taken.base - (told.base if told.points == told.due else min(told.base, told.points))
+    base = taken.base - told.base
     account.seq += 1
     account.balance += points
     return EntryRow(

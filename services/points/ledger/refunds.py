@@ -22,7 +22,6 @@ from services.points.domain.refunds import (
     GRANT_KINDS,
     AskedLine,
     Bought,
-    Movement,
     Outcome,
     Refund,
 )
@@ -261,7 +260,6 @@ def _add_lot(settling: Settling, lot_id: UUID, entries: Sequence[asyncpg.Record]
     packed: PackedAward | None = None
     weights: Sequence[str] | None = None
     total = base = 0
-    movements: list[Movement] = []
     for entry in entries:
         kind = entry["kind"]
         told = None if entry["explanation"] is None else decode(entry["explanation"])
@@ -278,8 +276,6 @@ def _add_lot(settling: Settling, lot_id: UUID, entries: Sequence[asyncpg.Record]
             taken.base -= entry["base"]
             taken.entries += 1
             taken.told = told
-        else:
-            movements.append(Movement(kind, entry["points"], entry["occurred_at"]))
     if award is None or packed is None:
         return
     settling.awards[lot_id] = award
@@ -288,7 +284,6 @@ def _add_lot(settling: Settling, lot_id: UUID, entries: Sequence[asyncpg.Record]
         lot_id=lot_id,
         shop=award["shop"],
         occurred_at=award["occurred_at"],
-        expires_at=award["expires_at"],
         currency=packed.paid_in or packed.currency,
         line_ids=packed.line_ids or COUNTED_IDS[:count],
         skus=packed.skus,
@@ -299,5 +294,4 @@ def _add_lot(settling: Settling, lot_id: UUID, entries: Sequence[asyncpg.Record]
         net_spend=award["net_spend"],
         total=total,
         base=base,
-        movements=movements,
     )

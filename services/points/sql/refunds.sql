@@ -53,15 +53,15 @@ WHERE account_id IN (SELECT account_id FROM met WHERE state = 'parked')
 RETURNING account_id;
 
 -- name: accounts_to_settle
--- Those of these accounts whose refunds may take something else than they do: new ones were told, or lines were
--- written since to a lot that they are about, or (where no order is named) may turn out to be about.
+-- Those of these accounts whose refunds may take something else than they do: new ones were told, or something was
+-- granted since to a lot that they are about, or (where no order is named) may turn out to be about.
 SELECT a.account_id FROM accounts a
 WHERE a.account_id = ANY(:accounts::bigint[])
   AND (a.refunds_seq IS NULL OR EXISTS (
       SELECT FROM entries e
       JOIN refund_outcomes o ON o.account_id = a.account_id AND o.state NOT IN ('refused', 'uncredited')
       JOIN refunds r ON r.refund_key = o.refund_key
-      WHERE e.account_id = a.account_id AND e.seq > a.refunds_seq AND e.kind <> 'clawed_back'
+      WHERE e.account_id = a.account_id AND e.seq > a.refunds_seq AND e.kind IN ('earned', 'tier_bonus', 'campaign')
         AND (r.purchase_id = e.lot_id OR (r.purchase_id IS NULL AND r.occurred_at >= e.occurred_at))));
 
 -- name: refunds_to_settle
@@ -77,13 +77,13 @@ WHERE o.account_id = ANY(:accounts::bigint[]) AND o.state NOT IN ('refused', 'un
 ORDER BY o.account_id, r.occurred_at, r.refund_key;
 
 -- name: lots_to_settle
--- All lines of the lots that these refunds are about; of accounts with a refund that names no order (searching), of
+-- What was granted to and taken from the lots that these refunds are about; of accounts with a refund that names no order (searching), of
 -- all purchases up to its instant.
 SELECT e.account_id, e.lot_id, e.kind, e.points, e.base, e.occurred_at, e.available_at, e.expires_at, e.shop,
        e.order_id, e.net_spend, e.event_key,
        CASE WHEN e.kind IN ('earned', 'campaign', 'clawed_back') THEN e.explanation END AS explanation
 FROM entries e
-WHERE e.account_id = ANY(:accounts::bigint[])
+WHERE e.account_id = ANY(:accounts::bigint[]) AND e.kind IN ('earned', 'tier_bonus', 'campaign', 'clawed_back')
   AND (e.lot_id = ANY(:lots::uuid[])
        OR e.lot_id IN (
            SELECT a.entry_id

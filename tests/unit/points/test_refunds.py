@@ -9,15 +9,12 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from services.points.domain import refunds
-from services.points.domain.refunds import AskedLine, Bought, Movement, Outcome, Refund, outcomes
+from services.points.domain.refunds import AskedLine, Bought, Outcome, Refund, outcomes
 from shared.ids import digest_uuid
 
 DAY = timedelta(days=1)
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
-ENDS = START + 365 * DAY
 
 
 def bought(
@@ -30,7 +27,6 @@ def bought(
         "lot_id": key(lot),
         "shop": "shop",
         "occurred_at": START,
-        "expires_at": ENDS,
         "currency": "GBP",
         "line_ids": [str(number) for number, _ in enumerate(lines, 1)],
         "skus": [sku for sku, _, _ in lines],
@@ -207,17 +203,6 @@ def test_without_an_order_what_came_back_already_is_passed_over() -> None:
     found = outcomes(asked, purchases)
     assert found[1].takings[0].lot_id == key("old")
     assert told(found)[2] == ("unmatched", "no-purchase-found", 0)
-
-
-@pytest.mark.parametrize(("spent", "after"), [(0, 0), (30, 30), (60, 60), (70, 70), (100, 70)])
-def test_points_that_had_expired_are_not_taken_twice(spent: int, after: int) -> None:
-    """Of 100, 30 points are taken before the expiry, the rest after it; what was left by then is gone already."""
-    moved = [Movement("captured", -spent, START + 2 * DAY)]
-    purchase = bought(lines=[("sku-1", "100.00", "10")], movements=moved)
-    asked = [refund("before", day=1, lines=[("1", "3")]), refund("after", day=400)]
-    found = outcomes(asked, [purchase])
-    assert [one.points for one in found] == [30, after]
-    assert found[1].takings[0].due == 70
 
 
 def test_nothing_but_the_set_matters() -> None:
