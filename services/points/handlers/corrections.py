@@ -68,9 +68,10 @@ class _Draft(NamedTuple):
 
 
 class Corrections:
-    """The commands, bound to the program in force."""
+    """The commands, bound to the program."""
 
     def __init__(self, program: Program) -> None:
+        program.look()
         self._program = program
 
     async def adjust(
@@ -81,14 +82,14 @@ class Corrections:
         known = await self._known(work, cause, fingerprint)
         if known is not None:
             return known
-        corrections.check(wanted, self._program, work.now)
+        corrections.check(wanted, self._rules(work), work.now)
         purse = await _purse(work, customer_id)
-        if not corrections.needs_second_person(wanted.points, self._program):
+        if not corrections.needs_second_person(wanted.points, self._rules(work)):
             draft = _draft(cause, wanted, "", fingerprint)
             return await self._adjust(work, purse, wanted, draft)
         account = purse.account
         # Whether it could be booked now: nobody shall approve what cannot be.
-        corrections.touched(wanted, purse.lots, self._program, work.now)
+        corrections.touched(wanted, purse.lots, self._rules(work), work.now)
         await stored.ask_second_person(
             work.conn, cause.id, account, wanted, fingerprint, cause.actor, work.now
         )
@@ -112,7 +113,7 @@ class Corrections:
             wanted = Adjustment(
                 found["points"], found["reason_code"], found["reason"], found["expires_at"]
             )
-            corrections.check(wanted, self._program, work.now)
+            corrections.check(wanted, self._rules(work), work.now)
             cause = Cause(correction_id, found["requested_by"])
             await self._adjust(work, purse, wanted, _draft(cause, wanted, by, found["fingerprint"]))
         state = "approved" if approve else "declined"
@@ -161,6 +162,10 @@ class Corrections:
         ]
         return await self._write(work, purse.account, rows, drafts[0])
 
+    def _rules(self, work: Work) -> Program:
+        """A correction happens now, so the rules of now bound it."""
+        return self._program.at(work.now)
+
     async def _known(self, work: Work, cause: Cause, fingerprint: int) -> Booked | Waiting | None:
         """What this very command did, however long ago."""
         waiting = await stored.correction(work.conn, cause.id)
@@ -182,7 +187,7 @@ class Corrections:
         return found
 
     async def _adjust(self, work: Work, purse: Purse, wanted: Adjustment, draft: _Draft) -> Booked:
-        parts = corrections.touched(wanted, purse.lots, self._program, work.now)
+        parts = corrections.touched(wanted, purse.lots, self._rules(work), work.now)
         rows = [
             self._row(work, purse.account, part, _entry_id(ADJUSTED, draft.cause, number), draft)
             for number, part in enumerate(parts)
@@ -219,7 +224,7 @@ class Corrections:
             multiplier="1",
             reason=draft.code,
             explanation=facts.pack_fact(
-                draft.told, part.points, part.points, draft.said, self._program
+                draft.told, part.points, part.points, draft.said, self._rules(work)
             ),
             actor=draft.cause.actor,
         )
