@@ -17,7 +17,7 @@ from shared.program.model import Program
 EARNED = "earned"
 TIER_BONUS = "tier_bonus"
 CAMPAIGN = "campaign"
-EARNING_KINDS = frozenset({EARNED, TIER_BONUS, CAMPAIGN})
+EARNING_KINDS = frozenset({EARNED, TIER_BONUS, CAMPAIGN, "activity"})
 DAYS_KEPT_MAX = 20_000
 
 _NEVER = datetime.max.replace(tzinfo=UTC)

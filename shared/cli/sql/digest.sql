@@ -12,7 +12,7 @@ HAVING sum(e.points) <> 0;
 
 -- name: points_lots
 -- Every award with its corrections: what it is worth now, and from when until when. A purchase that was taken back, and
--- what else holds nothing, is as if it had never been, for it may not have been.
+-- what else holds nothing (a merged customer's lots, say), is as if it had never been, for it may not have been.
 SELECT a.customer_id,
        jsonb_build_array(a.customer_id, e.shop, e.order_id, sum(e.points),
                          extract(epoch FROM e.available_at), extract(epoch FROM e.expires_at))::text AS item
@@ -20,7 +20,8 @@ FROM entries e JOIN accounts a USING (account_id)
 WHERE e.kind NOT IN ('expired', 'unlocked')
   AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.lot_id)
 GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at
-HAVING sum(e.points) <> 0 OR bool_or(e.kind = 'earned');
+HAVING sum(e.points) <> 0
+    OR bool_or(e.kind = 'earned' AND NOT EXISTS (SELECT FROM merges m WHERE m.account_id = a.account_id));
 
 -- name: points_refunds
 -- Every refund and cancellation: how it stands, and what it took.
