@@ -145,8 +145,9 @@ def environment(name: str, stack: Mapping[str, Any], layout: Layout) -> dict[str
         "LOG_LEVEL": "ERROR",
     }
     # Where the services are not our own processes (compose), keys and secret come from the environment.
-    for key, file in (("KEYS_FILE", layout.keys_json), ("SECRET_FILE", layout.secret)):
-        if file.is_file():
+    files = {"KEYS_FILE": layout.keys_json, "SECRET_FILE": layout.secret}
+    for key, file in (files | {"PROGRAM_VERSIONS": layout.versions}).items():
+        if file.exists():
             settings[key] = str(file)
     return {f"TREUE_{name.upper()}_{key}": value for key, value in settings.items()}
 

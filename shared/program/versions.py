@@ -29,6 +29,8 @@ MAY_CHANGE: tuple[Place, ...] = (
     ("earning", "exclude"),
     ("earning", "available_after"),
     ("earning", "expiry"),
+    # Bounds of what people may book from then on.
+    ("corrections",),
 )
 REVALUES = "program-revalues-points"
 IN_THE_PAST = "program-begins-in-the-past"
