@@ -42,11 +42,14 @@ def yesterday() -> date:
 
 @pytest.fixture(scope="module")
 def recent(yesterday: date) -> dict[str, oracle.Customer]:
-    """The customers that are asked for one by one, as if the last purchase had been yesterday."""
+    """The customers that are asked for one by one, as if the last purchase had been yesterday.
+
+    Whoever only cancelled something has an account in points, and nothing else anywhere.
+    """
     wanted = {sale.customer for sale in retail.sales() if sale.part in ASKED}
     moved = yesterday - oracle.last_day(retail.CSV)
     everybody = oracle.customers(retail.CSV, moved)
-    return {who: customer for who, customer in everybody.items() if who in wanted}
+    return {who: one for who, one in everybody.items() if who in wanted and one.purchases}
 
 
 class Api:
