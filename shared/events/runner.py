@@ -231,8 +231,10 @@ class Runner:
                 if event.verdict is not APPLIED:
                     event.verdict, event.field, event.reason = APPLIED, "", ""
                 groups[self._handlers[item.partition[0], event.type]].append(event)
-        for handler, events in groups.items():
-            await handler(work, events)
+        # In the order of the table, so that batches which meet take their locks in one order.
+        for handler in dict.fromkeys(self._handlers.values()):
+            if handler in groups:
+                await handler(work, groups[handler])
         for item in items:
             event = item.event
             if event is not None:

@@ -238,6 +238,19 @@ async def test_a_refund_follows_what_campaigns_give_since(points_db: str) -> Non
         assert await violations(pool, program) == []
 
 
+async def test_no_standing_says_that_more_was_taken_out_than_counts(points_db: str) -> None:
+    program = rules(CAPPED)
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        till = Till(runner)
+        await till.rings(day(10), refunded("r1", "o10", at="2026-05-12T10:00:00Z"))
+        await till.rings(day(4), day(5), refunded("r2", "o5", at="2026-05-06T10:00:00Z"))
+        standings = [message["data"].get("standing") for message in await told(pool)]
+        found = [(s["base"], [part["base"] for part in s["reductions"]]) for s in standings if s]
+        assert all(sum(taken) <= base for base, taken in found)
+        assert (60, [60]) in found
+        assert await violations(pool, program) == []
+
+
 async def test_a_refund_takes_from_each_line_what_its_campaign_gave_it(points_db: str) -> None:
     program = rules({"id": "home", "multiplier": "3", "when": {"categories": ["home"]}})
     async with running(points_db, intake.routes(program)) as (runner, pool):

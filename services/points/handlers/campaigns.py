@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+import msgspec
+
 from services.points.domain import deciding, lots
 from services.points.domain.bonus import TierInForce
+from services.points.domain.campaigns import Offer, Offers
 from services.points.domain.deciding import TOTAL, Case, Decision, Recorded
 from services.points.domain.packed_campaigns import CAMPAIGN, pack_decision
 from services.points.domain.rules import rules_of
@@ -39,9 +42,16 @@ class Candidate(NamedTuple):
 class Locker(Protocol):
     """How budgets are read: locked by who draws, only looked at by who asks."""
 
-    async def __call__(self, conn: Connection, campaigns: Collection[str]) -> dict[str, int]:
-        """What each campaign has given by now."""
+    async def __call__(self, conn: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
+        """What each of these campaigns, whose budgets are named, has given by now."""
         ...
+
+
+async def reserve(conn: Connection, offers: Iterable[Offers | None]) -> None:
+    """Lock the budgets that purchases may draw from, before any account: nobody waits for them with a lock."""
+    wanted = budgeted(offer for made in offers if made for offer in made.made)
+    if wanted:
+        await ledger.lock_budgets(conn, wanted)
 
 
 async def decide(
@@ -64,7 +74,7 @@ async def decide(
     known = await ledger.held(conn, [a.id for a in touched.values() if a.flags & FLAG_CAPPED])
     new = {one.id for one in asked}
     firsts = await _firsts(conn, candidates, accounts)
-    spent = await budgets(conn, budgeted(program, [one.case for one in asked if one.case]))
+    spent = await budgets(conn, budgeted(_offers(one.case for one in asked)))
     found: dict[UUID, Decided] = {}
     for account in touched.values():
         own = [h.recorded for h in known.get(account.id, ()) if h.recorded.lot_id not in new]
@@ -98,8 +108,8 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
     firsts = await ledger.first_purchases(work.conn, list(flagged))
     decided = _replayed(program, flagged, known, firsts, None)
     if any(_short_of_budget(decision) for _, decision in decided.values()):
-        cases = [one.recorded.case for ones in known.values() for one in ones]
-        spent = await ledger.lock_budgets(work.conn, budgeted(program, cases))
+        cases = (one.recorded.case for ones in known.values() for one in ones)
+        spent = await ledger.lock_budgets(work.conn, budgeted(_offers(cases)))
         decided = _replayed(program, flagged, known, firsts, spent)
     changed = [
         (one, *decided[one.recorded.lot_id])
@@ -112,12 +122,17 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
         await _correct(work, flagged, changed)
 
 
-def budgeted(program: Program, cases: Iterable[Case]) -> list[str]:
-    """Campaigns with an overall budget, if a case needs one: then all of the program, lest two wait in a ring."""
-    found = {offer.id for case in cases for offer in case.offers if offer.total is not None}
-    if not found:
-        return []
-    return sorted(found | {c.id for c in program.earning.campaigns if c.cap.total is not None})
+def budgeted(offers: Iterable[Offer]) -> dict[str, int]:
+    """The campaigns with an overall budget among these offers, and how much it is."""
+    found: dict[str, int] = {}
+    for offer in offers:
+        if offer.total is not None:
+            found[offer.id] = max(offer.total, found.get(offer.id, 0))
+    return found
+
+
+def _offers(cases: Iterable[Case | None]) -> Iterator[Offer]:
+    return (offer for case in cases if case for offer in case.offers)
 
 
 def _replayed(
@@ -281,6 +296,16 @@ def _adjusted(
             net_spend=f"{row.net_spend:f}",
             purchases=1,
             occurred_at=row.occurred_at,
-            reductions=reductions,
+            reductions=_within(reductions, base),
         ),
     )
+
+
+def _within(reductions: Iterable[Reduction], base: int) -> list[Reduction]:
+    """What refunds have taken out, never more than the purchase counts for since; clawing back says it exactly."""
+    found = []
+    for reduction in reductions:
+        taken = min(reduction.base, base)
+        base -= taken
+        found.append(msgspec.structs.replace(reduction, base=taken))
+    return found

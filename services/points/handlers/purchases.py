@@ -86,6 +86,7 @@ class Purchases:
         self._program.look()
         candidates = self._valued(work, events)
         abouts = await whose.look(work, self._program, ((p.id, p.event.data) for p in candidates))
+        await campaigns.reserve(work.conn, (p.offers for p in candidates))
         customers = {p.customer for p in candidates if p.customer}
         accounts, known, awaited = await ledger.lock_and_know(
             work.conn,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -71,18 +71,27 @@ async def flag_capped(conn: Connection, accounts: Iterable[Account]) -> None:
             account.flags |= FLAG_CAPPED
 
 
-async def lock_budgets(conn: Connection, campaigns: Collection[str]) -> dict[str, int]:
-    """What these campaigns have given, made where missing, locked until commit."""
-    found = await conn.fetch(sql.lock_budgets, campaigns)
-    if len(found) < len(campaigns):
-        await conn.execute(sql.make_budgets, campaigns)
-        found = await conn.fetch(sql.lock_budgets, campaigns)
-    return {row["campaign"]: row["drawn"] for row in found}
+async def lock_budgets(conn: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
+    """What these campaigns have given of their budgets, made where missing, locked until commit.
+
+    What is used up stays so: nobody waits for it any more.
+    """
+    if not wanted:
+        return {}
+    found = await budgets(conn, wanted)
+    left = [campaign for campaign, most in wanted.items() if found.get(campaign, 0) < most]
+    if not left:
+        return found
+    rows = await conn.fetch(sql.lock_budgets, left)
+    if len(rows) < len(left):
+        await conn.execute(sql.make_budgets, left)
+        rows = await conn.fetch(sql.lock_budgets, left)
+    return found | {row["campaign"]: row["drawn"] for row in rows}
 
 
-async def budgets(conn: Connection, campaigns: Collection[str]) -> dict[str, int]:
+async def budgets(conn: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
     """What these campaigns have given by now, to be looked at only."""
-    rows = await conn.fetch(sql.budgets, campaigns) if campaigns else ()
+    rows = await conn.fetch(sql.budgets, list(wanted)) if wanted else ()
     return {row["campaign"]: row["drawn"] for row in rows}
 
 
