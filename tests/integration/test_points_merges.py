@@ -172,6 +172,22 @@ async def test_a_refund_finds_a_purchase_credited_to_the_survivor(
         assert await violations(pool, automatic) == []
 
 
+@pytest.mark.parametrize("order", [("a1", "anna"), ("b1", "ann")])
+async def test_a_refund_that_was_refused_for_the_other_id_is_taken(
+    points_db: str, automatic: Program, order: tuple[str, str]
+) -> None:
+    async with running(points_db, intake.routes(automatic)) as (runner, pool):
+        feed = Feed(runner)
+        await feed(event(purchase("a1", "ann", amount="70.00")))
+        await feed(event(purchase("b1", "anna", amount="70.00")))
+        await feed(refund(*order))
+        assert (await counts(pool))["refused"] == 1
+        await feed(merge("ann", "anna"))
+        assert await available(pool, "anna") == (70, 0)
+        assert await pool.fetchval("SELECT state FROM refund_outcomes") == "matched"
+        assert await violations(pool, automatic) == []
+
+
 async def test_what_is_owed_moves_along(points_db: str, automatic: Program) -> None:
     async with running(points_db, intake.routes(automatic)) as (runner, pool):
         feed = Feed(runner)

@@ -9,8 +9,9 @@ from uuid import UUID
 from services.points import ledger
 from services.points.domain import validation
 from services.points.handlers.settling import settle
-from services.points.ledger import FLAG_MERGED
+from services.points.ledger import FLAG_MERGED, FLAG_REFUNDS
 from services.points.ledger import customers as store
+from services.points.ledger.activities import lock_by_account
 from services.points.ledger.customers import MergeRow
 from shared.contracts.activities import CustomerMerged
 from shared.errors import Poison
@@ -94,7 +95,11 @@ class Merges:
             ),
         )
         account.flags |= FLAG_MERGED
-        await settle(work, self._program, [account, heir])
+        concerned = await store.accept_refunds(work.conn, heir.id, work.now)
+        held = await lock_by_account(work.conn, concerned, [account, heir])
+        for account_id in concerned:
+            held[account_id].flags |= FLAG_REFUNDS
+        await settle(work, self._program, list(held.values()))
         return None
 
 

@@ -184,6 +184,11 @@ async def add_merge(conn: Connection, row: MergeRow) -> None:
     await conn.execute(sql.add_merge, *row, FLAG_MERGED)
 
 
+async def accept_refunds(conn: Connection, account: int, now: datetime) -> set[int]:
+    """Take refunds that were refused for naming the other id of this person; returns the accounts concerned."""
+    return {row["account_id"] for row in await conn.fetch(sql.accept_refunds, account, now)}
+
+
 async def known_merges(conn: Connection, events: Collection[UUID]) -> set[UUID]:
     """Which of these events have told of a merge."""
     return {row["event_key"] for row in await conn.fetch(sql.known_merges, events)}

@@ -129,6 +129,23 @@ enrolled AS (
     HAVING count(*) > 0)
 UPDATE accounts SET flags = flags | :flag::int WHERE account_id = :account::bigint;
 
+-- name: accept_refunds
+-- Refunds that were refused because they named the other id of this person: they are taken now. Returns the accounts that
+-- they concern, which are settled from now on.
+WITH RECURSIVE person AS (
+    SELECT :account::bigint AS account_id
+    UNION
+    SELECT m.account_id FROM merges m JOIN person p ON m.into_id = p.account_id),
+again AS (
+    UPDATE refund_outcomes o
+    SET account_id = e.account_id, state = 'parked', code = 'awaiting-purchase', decided_at = :now::timestamptz
+    FROM refunds r JOIN entries e ON e.entry_id = r.purchase_id
+    WHERE r.refund_key = o.refund_key AND o.state = 'refused' AND o.code = 'other-customer'
+      AND o.account_id IN (SELECT account_id FROM person) AND e.account_id IN (SELECT account_id FROM person)
+    RETURNING e.account_id)
+UPDATE accounts SET flags = flags | 1, refunds_seq = NULL WHERE account_id IN (SELECT account_id FROM again)
+RETURNING account_id;
+
 -- name: known_merges
 -- Which of these events have told of a merge.
 SELECT event_key FROM merges WHERE event_key = ANY(:events::uuid[]);
