@@ -102,6 +102,15 @@ async def test_pages_show_each_refund_once(served: Served) -> None:
     assert (await get(client, "/v1/refunds?customer_id=nobody"))["data"] == []
 
 
+async def test_a_refund_without_an_order_names_the_one_it_was_matched_to(served: Served) -> None:
+    client, runner = served
+    blind = refunded("r1", None, lines=[("sku-1", "1")])
+    await runner.process(records([event(purchase("o7")), blind]))
+    (taken, _) = (await get(client, "/v1/customers/c1/entries"))["data"]
+    assert taken["explanation"] == "−10 points: refund r1, 1 unit of order o7 returned."
+    assert taken["order_id"] == "o7"
+
+
 async def test_a_clawback_is_explained_in_both_languages(served: Served) -> None:
     client, runner = served
     sale = event(purchase(lines=[line(1, "24.50", "2")]))

@@ -82,7 +82,7 @@ class PackedClawback(
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a clawback is told with: the refund's own id, the order's, and the amount as the shop wrote it."""
+    """What a clawback is told with: the refund, its own id, and the order that the points were granted for."""
 
     refund: Refund
     refund_id: str | None

@@ -97,7 +97,7 @@ def _correct(
     now: dict[Pair, PackedClawback] = {}
     changed: list[tuple[Pair, Taken]] = []
     for pair in pairs:
-        refund, bought = _refund(settling, pair[0]), settling.purchases[pair[1]]
+        refund, bought = _refund(settling, pair), settling.purchases[pair[1]]
         taken = settling.taken.get(pair) or Taken()
         now[pair] = clawbacks.packed(refund, bought, targets.get(pair), taken.told, program)
         before = taken.told.standing if taken.told else (0, 0, Decimal(0), 0)
@@ -117,10 +117,11 @@ def _order(settling: Settling, pair: Pair) -> tuple[object, ...]:
     return settling.rows[pair[0]]["occurred_at"], pair
 
 
-def _refund(settling: Settling, key: UUID) -> Told:
-    row = settling.rows[key]
+def _refund(settling: Settling, pair: Pair) -> Told:
+    """A refund with the order that it turned out to be of."""
+    key, lot_id = pair
     refund = next(refund for refund in settling.refunds if refund.key == key)
-    return Told(refund, row["refund_id"], row["order_id"])
+    return Told(refund, settling.rows[key]["refund_id"], settling.awards[lot_id]["order_id"])
 
 
 def _reductions(now: Mapping[Pair, PackedClawback]) -> dict[UUID, list[Reduction]]:
