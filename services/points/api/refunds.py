@@ -103,14 +103,14 @@ async def refunds(
     cursor: CursorText = None,
 ) -> Response:
     """`?state=parked&older_than_days=7` lists those whose purchase never came."""
-    now = clock.now()
+    now, after = clock.now(), _cursor.decode(cursor)
     async with connection(request) as conn:
         rows = await views.refunds(
             conn,
             state=state,
             customer_id=customer_id,
             before=None if older_than_days is None else now - timedelta(days=older_than_days),
-            after=_cursor.decode(cursor),
+            after=after,
             rows=limit + 1,
         )
     shown = rows[:limit]
