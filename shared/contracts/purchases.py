@@ -62,7 +62,7 @@ class RefundedLine(msgspec.Struct, frozen=True, gc=False):
 class PurchaseRefunded(msgspec.Struct, frozen=True, gc=False):
     """A shop gave money back: for ``lines``, or an ``amount`` off the whole order; with neither, for all of it.
 
-    ``amount`` is in ``currency``, that of the purchase; where lines are told too, they decide. Without ``order_id``
+    ``amount`` is in ``currency``, that of the purchase; where lines are told too, they decide. Without an order id
     the lines are looked for among the customer's purchases at this shop by SKU, the newest first.
     """
 

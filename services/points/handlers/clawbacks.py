@@ -94,10 +94,14 @@ def _correct(
     """The entries that are missing, and their events; each event tells its purchase's whole standing."""
     targets = targets_of(outcomes)
     pairs = sorted(targets.keys() | settling.taken.keys(), key=lambda pair: _order(settling, pair))
+    asked = {refund.key: refund for refund in settling.refunds}
     now: dict[Pair, PackedClawback] = {}
     changed: list[tuple[Pair, Taken]] = []
     for pair in pairs:
-        refund, bought = _refund(settling, pair), settling.purchases[pair[1]]
+        (key, lot_id), bought = pair, settling.purchases[pair[1]]
+        # The order that it turned out to be of, where the shop named none.
+        order_id = settling.awards[lot_id]["order_id"]
+        refund = Told(asked[key], settling.rows[key]["refund_id"], order_id)
         taken = settling.taken.get(pair) or Taken()
         now[pair] = clawbacks.packed(refund, bought, targets.get(pair), taken.told, program)
         before = taken.told.standing if taken.told else (0, 0, Decimal(0), 0)
@@ -115,13 +119,6 @@ def _correct(
 
 def _order(settling: Settling, pair: Pair) -> tuple[object, ...]:
     return settling.rows[pair[0]]["occurred_at"], pair
-
-
-def _refund(settling: Settling, pair: Pair) -> Told:
-    """A refund with the order that it turned out to be of."""
-    key, lot_id = pair
-    refund = next(refund for refund in settling.refunds if refund.key == key)
-    return Told(refund, settling.rows[key]["refund_id"], settling.awards[lot_id]["order_id"])
 
 
 def _reductions(now: Mapping[Pair, PackedClawback]) -> dict[UUID, list[Reduction]]:
