@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 from services.points import intake, invariants, views
 from services.points.domain.expiry import EXPIRED, UNLOCKED
 from services.points.jobs.due import tell_due
+from services.points.ledger import due
 from services.points.ledger.entries import QUIET
 from shared.contracts import points, tiers
 from shared.db.types import Pool
@@ -44,7 +46,9 @@ async def answers(pool: Pool, customers: Sequence[str]) -> list[Any]:
                 tuple(await views.balance(conn, customer, at, live=False) or ()) for at in INSTANTS
             ]
             found.append(tuple(await views.balance(conn, customer, NOW, live=True) or ()))
-            found.append([tuple(row) for row in await views.lots(conn, customer, NOW, None, 100) or ()])
+            found.append(
+                [tuple(row) for row in await views.lots(conn, customer, NOW, None, 100) or ()]
+            )
     return found
 
 
@@ -134,6 +138,41 @@ async def test_many_accounts_are_worked_off_in_batches(points_db: str) -> None:
         assert len(await lines(pool, EXPIRED)) == len(await lines(pool, UNLOCKED)) == 100
         assert await pool.fetchval("SELECT sum(balance) FROM accounts") == 0
         assert await violations(pool, SHORT) == []
+
+
+async def test_jobs_and_the_stream_get_along(points_db: str) -> None:
+    async with running(points_db, intake.routes(SHORT)) as (runner, pool):
+
+        async def load() -> None:
+            for number in range(30):
+                day = NOW - timedelta(days=10 * number)
+                bought = [
+                    event(purchase(f"o{number}-{who}", f"c{who}", day.isoformat(), "20.00"))
+                    for who in range(8)
+                ]
+                await runner.process(records(bought, start=8 * number))
+
+        async def work_off() -> None:
+            for _ in range(10):
+                await tell(pool, SHORT, batch=3)
+
+        await asyncio.gather(load(), work_off(), work_off())
+        await tell(pool, SHORT)
+        assert await violations(pool, SHORT) == []
+        told = await lines(pool, EXPIRED)
+        assert len(told) == len({(line[0], line[3]) for line in told})
+        ended = await pool.fetchval(
+            "SELECT count(DISTINCT lot_id) FROM entries WHERE expires_at <= $1", NOW
+        )
+        assert len(told) == ended > 100
+
+
+async def test_accounts_that_are_due_are_found_by_an_index(points_db: str) -> None:
+    async with running(points_db, intake.routes(SHORT)) as (_, pool), pool.acquire() as conn:
+        await conn.execute("SET enable_seqscan = off")
+        plan = await conn.fetch(f"EXPLAIN {due.sql.lock_due}", NOW, 100)
+        assert any("accounts_due" in row[0] for row in plan)
+        await conn.execute("RESET enable_seqscan")
 
 
 async def test_who_is_being_loaded_is_left_alone(points_db: str) -> None:
