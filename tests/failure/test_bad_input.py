@@ -18,7 +18,7 @@ from shared import clock
 from shared.contracts import purchases
 from shared.contracts.catalogue import DEAD_LETTERS
 from tests.fixtures import retail
-from tests.fixtures.events import event, line, purchase
+from tests.fixtures.events import event, line, purchase, refunded
 from tests.fixtures.live import TREUE, until
 from tests.fixtures.story import Story
 
@@ -41,6 +41,10 @@ def without(field: str) -> bytes:
     return json.dumps(event(data, "bad-missing")).encode()
 
 
+def refund_of(quantity: str) -> bytes:
+    return json.dumps(refunded("r2", lines=[("1", quantity)])).encode()
+
+
 def ahead() -> str:
     return (clock.now() + timedelta(days=2)).isoformat()
 
@@ -57,7 +61,9 @@ BAD: dict[str, tuple[bytes | None, Headers, str]] = {
     "no id": (encoded(purchase("bad"), id=""), [], "id"),
     "old CloudEvents": (encoded(purchase("bad"), specversion="0.3"), [], "specversion"),
     "unknown type": (encoded(purchase("bad"), type="treue.purchase.dreamt.v1"), [], "type"),
-    "type of a later version": (encoded(purchase("bad"), type=purchases.REFUNDED), [], "type"),
+    "no refund": (encoded(purchase("bad"), type=purchases.REFUNDED), [], "data.refund_id"),
+    "refund of nothing": (json.dumps(refunded("r1", None)).encode(), [], "data.order_id"),
+    "refund of -1": (refund_of("-1"), [], "data.lines[0].quantity"),
     "no data": (json.dumps({**event(purchase("bad")), "data": None}).encode(), [], "data"),
     "no order": (without("order_id"), [], "data.order_id"),
     "no lines": (without("lines"), [], "data.lines"),
