@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import latency, load, report, rounds, rows, spending
+from benchmarks import latency, load, rebuild, report, rounds, rows, spending
 from benchmarks.kafka import Topics, fill
 from benchmarks.load import ROOT, Load
 from benchmarks.meters import Patience
@@ -69,7 +69,12 @@ def main() -> int:
     parser.add_argument(
         "--spending-only", action="store_true", help="nothing but holds and refunds"
     )
+    parser.add_argument(
+        "--rebuild", type=int, metavar="N", help="nothing but a rebuild of N purchases"
+    )
     given = parser.parse_args()
+    if given.rebuild:
+        return rebuild_bench(given.rebuild)
     scale = QUICK if given.quick else FULL
     chosen = [c for c in CONTESTANTS if not given.only or c.name in given.only.split(",")]
     loads: list[Load] = []
@@ -118,6 +123,19 @@ def build_peers() -> None:
         )
     console.print("building benchmarks/peers …")
     subprocess.run([maven, "-q", "-B", "package"], cwd=rounds.PEERS.parent, check=True)
+
+
+def rebuild_bench(count: int) -> int:
+    """0 if every customer came out equal."""
+    found = rebuild.measure(FOLDER / "rebuild", count)
+    console.print(
+        f"{found.purchases:,} purchases, {found.entries:,} entries: live in {found.live_seconds:.1f} s"
+        f" ({found.entries / found.live_seconds:,.0f} entries/s), rebuilt and compared in"
+        f" {found.rebuild_seconds:.1f} s ({found.entries / found.rebuild_seconds:,.0f} entries/s);"
+        f" {'every customer is equal' if found.equal else 'CUSTOMERS DIFFER'}"
+    )
+    report.keep([], [], None, None, f"python -m benchmarks --rebuild {count}", found)
+    return 0 if found.equal else 1
 
 
 def spending_bench(scale: Scale) -> spending.Outcome:

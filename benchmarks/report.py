@@ -16,6 +16,7 @@ from rich.table import Table
 from benchmarks.latency import Outcome
 from benchmarks.load import Load
 from benchmarks.meters import Noise, machine_name
+from benchmarks.rebuild import Outcome as Rebuilt
 from benchmarks.rounds import Result
 from benchmarks.spending import CLIENTS
 from benchmarks.spending import Outcome as Spending
@@ -233,6 +234,7 @@ def keep(
     latency: Outcome | None,
     spent: Spending | None,
     command: str,
+    rebuilt: Rebuilt | None = None,
 ) -> None:
     """Write benchmarks/results/latest.json."""
     document: dict[str, Any] = {
@@ -251,5 +253,6 @@ def keep(
         "rounds": [asdict(result) | {"rate": result.rate} for result in results],
         "latency": asdict(latency) if latency else None,
         "spending": asdict(spent) if spent else None,
+        "rebuild": asdict(rebuilt) if rebuilt else None,
     }
     LATEST.write_text(json.dumps(document, indent=1) + "\n")
