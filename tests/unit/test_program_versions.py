@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from shared.cli.program import app
 from shared.errors import UsageError
 from shared.program import Program, parse, versions
 from shared.program.versions import ProgramChangeRefused
@@ -157,3 +160,28 @@ def test_the_newest_version_that_has_begun_decides(starts: set[int], day: int) -
     begun = [start for start in starts if start <= day]
     found = program.at(NOW + timedelta(days=day)).earning.base.per
     assert found == (max(begun) + 1 if begun else 1)
+
+
+def test_the_command_applies_lists_and_refuses(given_program: Given, tmp_path: Path) -> None:
+    stack = {"program": str(given_program.file)}
+    (tmp_path / "stack.json").write_text(json.dumps(stack), encoding="utf-8")
+    new = tmp_path / "half.yaml"
+    new.write_text(HALF, encoding="utf-8")
+
+    def treue(*words: str) -> Result:
+        return CliRunner().invoke(app, [*words, "--dir", str(tmp_path)])
+
+    told = treue("apply", str(new), "--valid-from", "2999-01-01T01:00:00+01:00")
+    assert told.exit_code == 0, told.output
+    assert "Valid from 2999-01-01T00:00:00Z" in told.output
+    assert "earning.base.per was 1.00 and is 2.00" in told.output
+    listed = treue("versions").output.splitlines()
+    assert listed[0].startswith(f"{parse(DEMO).version}  from the beginning")
+    assert listed[1:] == [f"{parse(HALF).version}  from 2999-01-01T00:00:00Z"]
+    again = treue("apply", str(new), "--valid-from", "2999-06-01T00:00:00Z")
+    assert isinstance(again.exception, ProgramChangeRefused)
+    assert again.exception.code == "program-changes-nothing"
+    for wrong in ("2999-06-01", "tomorrow", "2999-06-01T00:00:00"):
+        refused = treue("apply", str(new), "--valid-from", wrong)
+        assert isinstance(refused.exception, UsageError)
+        assert "no instant with a zone" in str(refused.exception)
