@@ -39,31 +39,38 @@ class Kept:
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Gzipped if it ends in .gz.")],
     folder: DirOption = None,
+    from_export: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="An earlier export with what Kafka no longer has."),
+    ] = None,
 ) -> None:
     """Write all input events and all facts as JSON lines, for `treue rebuild --from-export`."""
-    records, facts = asyncio.run(_export(load_stack(folder), layout_of(folder), file))
+    records, facts = asyncio.run(_export(load_stack(folder), layout_of(folder), file, from_export))
     print(f"{records:,} records and {facts:,} facts written to {file}.")
 
 
-async def _export(stack: Mapping[str, Any], layout: Layout, path: Path) -> tuple[int, int]:
+async def _export(
+    stack: Mapping[str, Any], layout: Layout, path: Path, earlier: str | None
+) -> tuple[int, int]:
     kept = await kept_by(stack, layout, None)
     count = 0
-    draft = path.with_name(f".{path.name}")
-    draft = draft.with_suffix(path.suffix)
-    with inputs.open_for_writing(draft) as file:
-        head = {"version": version("treue"), "at": clock.now().isoformat()}
-        file.write(_encode(Line(export=head)) + b"\n")
-        for place in sorted(kept.buried):
-            file.write(_encode(Line(buried=place)) + b"\n")
-        for service, lines in kept.facts.items():
-            for line in lines:
-                file.write(_encode(Line(service=service, fact=msgspec.Raw(line))) + b"\n")
-        async with inputs.reading(stack["kafka"]) as consumer:
-            async for records in inputs.read(consumer, {}, kept.positions):
+    draft = path.with_name(f".half-{path.name}")
+    try:
+        with inputs.open_for_writing(draft) as file:
+            head = {"version": version("treue"), "at": clock.now().isoformat()}
+            file.write(_encode(Line(export=head)) + b"\n")
+            for place in sorted(kept.buried):
+                file.write(_encode(Line(buried=place)) + b"\n")
+            for service, lines in kept.facts.items():
+                for line in lines:
+                    file.write(_encode(Line(service=service, fact=msgspec.Raw(line))) + b"\n")
+            async for records in inputs.all_of(stack["kafka"], earlier, kept.positions):
                 count += len(records)
                 file.write(b"".join(inputs.record_line(r) + b"\n" for r in records))
-    # Nobody shall take half an export for a whole one.
-    draft.replace(path)
+        # Nobody shall take half an export for a whole one.
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return count, sum(map(len, kept.facts.values()))
 
 
@@ -74,16 +81,22 @@ async def kept_by(live: Mapping[str, Any] | None, layout: Layout, export: str | 
         for line in inputs.lines_of(export or ""):
             if line.buried is not None:
                 kept.buried.add(line.buried)
-            elif line.service is not None and line.fact is not None:
+            elif line.service is not None:
                 kept.facts.setdefault(line.service, []).append(bytes(line.fact))
         return kept
     # Inputs are the affair of points alone: the others hear of them through it.
+    kept.positions = await positions(live)
     async with connection("points", live["postgres"]["points"]) as conn:
-        for row in await conn.fetch(sql.positions, inputs.INPUTS):
-            kept.positions[row["topic"], row["partition"]] = row["next_offset"]
         for row in await conn.fetch(sql.buried, inputs.INPUTS):
             kept.buried.add((row["topic"], row["partition"], row["offset"]))
     for name in CONSUMES:
         told = await run(name, "facts", environment(name, live, layout))
         kept.facts[name] = told.splitlines()
     return kept
+
+
+async def positions(live: Mapping[str, Any]) -> dict[tuple[str, int], int]:
+    """How far the live services have read their inputs."""
+    async with connection("points", live["postgres"]["points"]) as conn:
+        rows = await conn.fetch(sql.positions, inputs.INPUTS)
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}

@@ -32,6 +32,9 @@ Place = tuple[str, int]
 Text = str | dict[str, str]
 
 
+NOTHING = msgspec.Raw(b"")
+
+
 class Line(msgspec.Struct, omit_defaults=True):
     """One line of an export: a record as it was, one that was buried, or a fact of a service."""
 
@@ -40,7 +43,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     )
     buried: tuple[str, int, int] | None = None
     service: str | None = None
-    fact: msgspec.Raw | None = None
+    fact: msgspec.Raw = NOTHING
     export: dict[str, Any] | None = None
 
 
@@ -65,6 +68,28 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         yield consumer
     finally:
         await consumer.stop()
+
+
+async def all_of(
+    bootstrap: str | None, export: str | None, until: Mapping[Place, int] | None
+) -> AsyncIterator[list[Record]]:
+    """The records of an export, then what Kafka has beyond them, in batches; either may be missing."""
+    known: dict[Place, int] = {}
+    batch: list[Record] = []
+    for line in lines_of(export) if export is not None else ():
+        record = record_of(line)
+        if record is not None:
+            known[record.topic, record.partition] = record.offset + 1
+            batch.append(record)
+            if len(batch) == BATCH_ROWS:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+    if bootstrap is not None:
+        async with reading(bootstrap) as consumer:
+            async for records in read(consumer, known, until):
+                yield records
 
 
 async def read(

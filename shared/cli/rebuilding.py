@@ -27,7 +27,7 @@ from shared.contracts.catalogue import CONSUMES, DEAD_LETTERS
 from shared.db import roles
 from shared.db.pool import CONNECT_SECONDS_MAX
 from shared.db.types import Connection
-from shared.errors import TreueError, UsageError
+from shared.errors import UsageError
 from shared.events.model import Record
 from shared.events.replay import Ask
 from shared.stack.credentials import SUPERUSER
@@ -205,16 +205,17 @@ def settings_of(
 async def run(
     name: str, role: str, settings: Mapping[str, str], given: bytes | None = None
 ) -> bytes:
-    """A service's process to its end; what it wrote. Raises TreueError with its last words."""
+    """A service's process to its end; what it wrote. Raises UsageError with its last words."""
     process = await _start(name, role, settings, asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(FACTS_SECONDS_MAX):
             out, err = await process.communicate(given)
     except TimeoutError:
         process.kill()
-        raise TreueError(f"{name} {role} took longer than {FACTS_SECONDS_MAX} s") from None
+        raise UsageError(f"{name} {role} took longer than {FACTS_SECONDS_MAX} s") from None
     if process.returncode:
-        raise TreueError(f"{name} {role}: {err.decode(errors='replace').strip()[-2000:]}")
+        words = err.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise UsageError(f"{name} {role}: {words[-1]}")
     return out
 
 

@@ -8,15 +8,19 @@ from typing import Any
 
 import msgspec
 
-from services.points.ledger.entries import EntryRow, append, lock_accounts
+from services.points.domain.facts import MERGED_IN, MERGED_OUT
+from services.points.ledger.entries import FLAG_SPENT, EntryRow, append, lock_accounts
+from services.points.ledger.spending import FLAG_OWES
 from shared.db import statements
 from shared.db.types import Connection
 
 sql = statements.load(Path(__file__).parents[1] / "sql" / "facts.sql")
 # In this order they are taken: what comes first is needed by what comes later.
-LINES = "lines"
-TABLES = ("flags", "holds", "corrections", "card_changes", "merges")
+LINES, FLAGS = "lines", "flags"
+TABLES = (FLAGS, "holds", "corrections")
 KINDS = ("captured", "restored", "adjusted", "reversed", "transferred", "written_off")
+# What a merge moved: its event will be told again.
+SWEPT = (MERGED_OUT, MERGED_IN)
 PREFETCH = 1000
 AT_ONCE = 500
 
@@ -36,10 +40,12 @@ _customers = msgspec.json.Decoder(dict[str, Any])
 async def give(conn: Connection) -> AsyncIterator[bytes]:
     """Every fact as a line of JSON, in the order in which they are to be taken."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        async for row in conn.cursor(sql.give_lines, KINDS, prefetch=PREFETCH):
+        async for row in conn.cursor(sql.give_lines, KINDS, SWEPT, prefetch=PREFETCH):
             yield _encode(Fact(LINES, msgspec.Raw(row["fact"].encode())))
         for table in TABLES:
-            async for row in conn.cursor(getattr(sql, f"give_{table}"), prefetch=PREFETCH):
+            which = (FLAG_SPENT | FLAG_OWES,) if table == FLAGS else ()
+            query = getattr(sql, f"give_{table}")
+            async for row in conn.cursor(query, *which, prefetch=PREFETCH):
                 yield _encode(Fact(table, msgspec.Raw(row["fact"].encode())))
 
 
@@ -59,8 +65,7 @@ async def take(conn: Connection, lines: Iterable[bytes]) -> int:
 async def _take(conn: Connection, table: str, rows: Sequence[bytes]) -> None:
     content = b"[" + b",".join(rows) + b"]"
     told = [_customers.decode(row) for row in rows]
-    names = {row[name] for row in told for name in ("customer_id", "into_customer") if name in row}
-    accounts = await lock_accounts(conn, names)
+    accounts = await lock_accounts(conn, {row["customer_id"] for row in told})
     if table != LINES:
         await conn.execute(getattr(sql, f"take_{table}"), content.decode())
         return

@@ -2,15 +2,16 @@
 -- own ids, and taken into another database (docs/decisions/0037-who-may-write-and-how-it-is-rebuilt.md).
 
 -- name: give_lines
--- The lines of the ledger that people, tills and other services caused.
+-- The lines of the ledger that people, tills and other services caused; those of a merge follow from its event.
 SELECT row_to_json(f)::text AS fact
 FROM (SELECT e.*, a.customer_id FROM entries e JOIN accounts a USING (account_id) WHERE e.kind = ANY(:kinds::text[])
+        AND coalesce(e.reason, '') <> ALL(:derived::text[])
       ORDER BY e.account_id, e.seq) AS f;
 
 -- name: give_flags
--- Why these accounts are settled after every write; it is their makers who say so, and here they come with their lines.
-SELECT json_build_object('customer_id', customer_id, 'flags', flags)::text AS fact
-FROM accounts WHERE flags <> 0 ORDER BY account_id;
+-- Why these accounts are settled after every write, as far as that comes with such lines.
+SELECT json_build_object('customer_id', customer_id, 'flags', flags & :mask::int)::text AS fact
+FROM accounts WHERE flags & :mask::int <> 0 ORDER BY account_id;
 
 -- name: give_holds
 -- Every hold as it stands.
@@ -22,19 +23,6 @@ FROM (SELECT h.*, a.customer_id FROM holds h JOIN accounts a USING (account_id) 
 SELECT row_to_json(f)::text AS fact
 FROM (SELECT c.*, a.customer_id FROM corrections c JOIN accounts a USING (account_id)
       ORDER BY c.requested_at, c.correction_id) AS f;
-
--- name: give_card_changes
--- What was commanded for cards; what events tell of them will be told again.
-SELECT row_to_json(f)::text AS fact
-FROM (SELECT c.*, a.customer_id FROM card_changes c JOIN accounts a USING (account_id) WHERE c.actor IS NOT NULL
-      ORDER BY c.recorded_at, c.change_id, c.card_number) AS f;
-
--- name: give_merges
--- Which ids live on as others.
-SELECT row_to_json(f)::text AS fact
-FROM (SELECT m.*, a.customer_id, i.customer_id AS into_customer
-      FROM merges m JOIN accounts a USING (account_id) JOIN accounts i ON i.account_id = m.into_id
-      ORDER BY m.recorded_at, m.account_id) AS f;
 
 -- name: take_lines
 -- The columns of lines, as they will be written but for their account's id, position and sum.
@@ -61,19 +49,3 @@ INSERT INTO corrections
 SELECT r.* FROM json_array_elements(:rows::json) AS j(value) JOIN accounts a ON a.customer_id = j.value ->> 'customer_id'
 CROSS JOIN LATERAL jsonb_populate_record(
     NULL::corrections, j.value::jsonb || jsonb_build_object('account_id', a.account_id)) AS r;
-
--- name: take_card_changes!
--- Commands for cards, with their accounts as they are called here.
-INSERT INTO card_changes
-SELECT r.* FROM json_array_elements(:rows::json) AS j(value) JOIN accounts a ON a.customer_id = j.value ->> 'customer_id'
-CROSS JOIN LATERAL jsonb_populate_record(
-    NULL::card_changes, j.value::jsonb || jsonb_build_object('account_id', a.account_id)) AS r;
-
--- name: take_merges!
--- Merges, with both accounts as they are called here.
-INSERT INTO merges
-SELECT r.* FROM json_array_elements(:rows::json) AS j(value)
-JOIN accounts a ON a.customer_id = j.value ->> 'customer_id'
-JOIN accounts i ON i.customer_id = j.value ->> 'into_customer'
-CROSS JOIN LATERAL jsonb_populate_record(
-    NULL::merges, j.value::jsonb || jsonb_build_object('account_id', a.account_id, 'into_id', i.account_id)) AS r;
