@@ -19,7 +19,7 @@ from shared.contracts.catalogue import CONSUMES
 from shared.events.model import Record, Route
 from shared.events.runner import Runner
 from shared.program import Program
-from tests.fixtures.events import event, purchase, record
+from tests.fixtures.events import event, purchase, record, refunded
 from tests.fixtures.servers import owner_of
 from tests.fixtures.streams import running
 from tests.unit.rewards.given import KEYRING
@@ -99,7 +99,7 @@ def four_times_three(database: Callable[[str], str]) -> list[Databases]:
 
 
 def a_year() -> list[dict[str, Any]]:
-    """Purchases of a few customers that lead through all levels, and of guests."""
+    """Purchases of a few customers, through all levels, and of guests; and what some of them gave back."""
     dice = random.Random(7)
     found = []
     for number in range(80):
@@ -107,6 +107,11 @@ def a_year() -> list[dict[str, Any]]:
         customer = dice.choice(["c1", "c2", "c3", "c4", None])
         amount = f"{dice.randrange(1, 300)}.{dice.randrange(100):02}"
         found.append(event(purchase(f"o{number}", customer, at.isoformat(), amount)))
+        if number % 5 == 4:
+            # Half of an order, or of whatever its customer has bought last.
+            order, name = (f"o{number}", "1") if number % 2 else (None, "sku-1")
+            back = (at + timedelta(days=20)).isoformat()
+            found.append(refunded(f"r{number}", order, customer, back, [(name, "0.5")]))
     return found
 
 
@@ -138,6 +143,8 @@ async def test_what_was_told_is_held(three: Databases, program: Program) -> None
 TAMPERING = (
     ("tiers", "UPDATE qualifying SET base = 77777", "every-award-qualifies-once", "77777"),
     ("tiers", "DELETE FROM qualifying", "every-award-qualifies-once", "'tiers': None"),
+    ("tiers", "UPDATE standings SET base = 88888", "every-refund-counts-in-tiers", "88888"),
+    ("tiers", "UPDATE standings SET reductions = '[]'", "every-refund-counts-in-tiers", "'0'"),
     (
         "points",
         "UPDATE accounts SET timeline = '[]' WHERE customer_id = 'c2'",
