@@ -26,7 +26,13 @@ from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
 
-Decided = tuple[TierInForce, Decision]
+
+class Decided(NamedTuple):
+    """What campaigns give a purchase, with which tier; ``drawn`` is what it had from budgets before."""
+
+    tier: TierInForce
+    decision: Decision
+    drawn: Mapping[str, int]
 
 
 class Candidate(NamedTuple):
@@ -74,17 +80,24 @@ async def decide(
     known = await ledger.held(conn, [a.id for a in touched.values() if a.flags & FLAG_CAPPED])
     new = {one.id for one in asked}
     firsts = await _firsts(conn, candidates, accounts)
-    spent = await budgets(conn, budgeted(_offers(one.case for one in asked)))
+    wanted = budgeted(_offers(one.case for one in asked))
+    spent = await budgets(conn, wanted)
+    # None has, unless the ledger is built anew: what they were given once is known then.
+    drawn = await ledger.draws_of(conn, new) if wanted else {}
     found: dict[UUID, Decided] = {}
     for account in touched.values():
         own = [h.recorded for h in known.get(account.id, ()) if h.recorded.lot_id not in new]
         own += [
-            Recorded(one.id, one.occurred_at, one.case, {})
+            Recorded(one.id, one.occurred_at, one.case, drawn.get(one.id, {}))
             for one in asked
             if accounts[one.customer].id == account.id and one.case is not None
         ]
         decided = deciding.replay(own, account.timeline, levels, firsts.get(account.id), spent)
-        found |= {lot: decision for lot, decision in decided.items() if lot in new}
+        found |= {
+            lot: Decided(*decision, drawn.get(lot, {}))
+            for lot, decision in decided.items()
+            if lot in new
+        }
     return found
 
 
@@ -92,8 +105,8 @@ async def record(work: Work, decided: Mapping[UUID, Decided], accounts: Iterable
     """Write down what new purchases draw from budgets, and that these accounts are looked at from now on."""
     draws = [
         Draw(campaign, lot, lot, points)
-        for lot, (_, decision) in decided.items()
-        for campaign, points in deciding.draws(decision, {}).items()
+        for lot, (_, decision, drawn) in decided.items()
+        for campaign, points in deciding.draws(decision, drawn).items()
     ]
     await ledger.draw(work.conn, draws, work.now)
     await ledger.flag_capped(work.conn, accounts)
@@ -141,9 +154,9 @@ def _replayed(
     known: Mapping[int, Sequence[Held]],
     firsts: Mapping[int, tuple[datetime, UUID]],
     spent: dict[str, int] | None,
-) -> dict[UUID, Decided]:
+) -> dict[UUID, tuple[TierInForce, Decision]]:
     """Decide all anew. Without ``spent`` nothing can be drawn that has not been drawn already."""
-    found: dict[UUID, Decided] = {}
+    found: dict[UUID, tuple[TierInForce, Decision]] = {}
     levels = rules_of(program).levels
     for account_id, ones in known.items():
         recorded = [one.recorded for one in ones]

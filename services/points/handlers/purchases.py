@@ -232,7 +232,7 @@ class Purchases:
             case = earning.case_of(purchase.assessment, purchase.offers, program)
             decision = decide(case, tier, first=False)
         else:
-            tier, decision = decided
+            tier, decision, _ = decided
         return tier, earning.decided(purchase.assessment, purchase.offers, tier, decision)
 
     def _credit(

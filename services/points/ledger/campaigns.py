@@ -95,6 +95,14 @@ async def budgets(conn: Connection, wanted: Mapping[str, int]) -> dict[str, int]
     return {row["campaign"]: row["drawn"] for row in rows}
 
 
+async def draws_of(conn: Connection, lots: Collection[UUID]) -> dict[UUID, dict[str, int]]:
+    """What these purchases have drawn from budgets, by campaign."""
+    found: dict[UUID, dict[str, int]] = {}
+    for lot_id, campaign, points in await conn.fetch(sql.draws_of, lots):
+        found.setdefault(lot_id, {})[campaign] = points
+    return found
+
+
 async def draw(conn: Connection, draws: Sequence[Draw], recorded_at: datetime) -> None:
     """Take points out of locked budgets."""
     if draws:

@@ -17,7 +17,7 @@ from shared.db.types import Connection
 sql = statements.load(Path(__file__).parents[1] / "sql" / "facts.sql")
 # In this order they are taken: what comes first is needed by what comes later.
 LINES, FLAGS = "lines", "flags"
-TABLES = (FLAGS, "holds", "corrections")
+TABLES = (FLAGS, "holds", "corrections", "draws")
 KINDS = ("captured", "restored", "adjusted", "reversed", "transferred", "written_off")
 # What a merge moved: its event will be told again.
 SWEPT = (MERGED_OUT, MERGED_IN)

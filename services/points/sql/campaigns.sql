@@ -40,6 +40,11 @@ SELECT campaign, drawn FROM campaign_budgets WHERE campaign = ANY(:campaigns::te
 -- What these campaigns have given by now.
 SELECT campaign, drawn FROM campaign_budgets WHERE campaign = ANY(:campaigns::text[]);
 
+-- name: draws_of
+-- What these purchases have drawn from budgets.
+SELECT lot_id, campaign, sum(points)::bigint FROM campaign_draws WHERE lot_id = ANY(:lots::uuid[])
+GROUP BY lot_id, campaign;
+
 -- name: draw!
 -- Take points out of locked budgets, each for an entry and the purchase it belongs to.
 WITH taken AS (
@@ -54,7 +59,10 @@ SELECT campaign, entry_id, lot_id, points, :recorded::timestamptz FROM taken;
 
 -- name: capped_accounts
 -- The next accounts that have purchases whose campaigns may be decided anew, to be checked.
-SELECT account_id, customer_id, timeline FROM accounts
+SELECT account_id, customer_id,
+       CASE WHEN flags & 256 = 0 THEN timeline
+            ELSE (SELECT s.timeline FROM accounts s WHERE s.account_id = account_of(a.customer_id)) END AS timeline
+FROM accounts a
 WHERE flags & 4 <> 0 AND account_id > :after::bigint ORDER BY account_id LIMIT :rows::int;
 
 -- name: quoted_account

@@ -24,6 +24,22 @@ SELECT row_to_json(f)::text AS fact
 FROM (SELECT c.*, a.customer_id FROM corrections c JOIN accounts a USING (account_id)
       ORDER BY c.requested_at, c.correction_id) AS f;
 
+-- name: give_draws
+-- What purchases drew from the budgets of campaigns.
+SELECT row_to_json(f)::text AS fact
+FROM (SELECT d.*, a.customer_id FROM campaign_draws d JOIN entries e USING (entry_id) JOIN accounts a USING (account_id)
+      ORDER BY d.recorded_at, d.entry_id, d.campaign) AS f;
+
+-- name: take_draws!
+-- Draws, and the budgets with what is left of them: the purchases that drew are still to come.
+WITH given AS (
+         SELECT r.* FROM json_array_elements(:rows::json) AS j(value)
+         CROSS JOIN LATERAL json_populate_record(NULL::campaign_draws, j.value) AS r),
+     budgets AS (
+         INSERT INTO campaign_budgets (campaign, drawn) SELECT campaign, sum(points) FROM given GROUP BY campaign
+         ON CONFLICT (campaign) DO UPDATE SET drawn = campaign_budgets.drawn + EXCLUDED.drawn)
+INSERT INTO campaign_draws SELECT * FROM given;
+
 -- name: take_lines
 -- The columns of lines, as they will be written but for their account's id, position and sum.
 SELECT r.*, j.value ->> 'customer_id' AS customer_id
