@@ -65,8 +65,9 @@ async def test_no_statement_of_a_command_or_balance_scans_a_table(large: Any) ->
     hold_id = await large.fetchval("SELECT hold_id FROM holds LIMIT 1")
     account = await large.fetchval("SELECT account_id FROM accounts LIMIT 1")
     for text, values in (
-        (sql.lock_spending, (None, "c7", NOW)),
-        (sql.lock_spending, (hold_id, None, NOW)),
+        (sql.lock_customer, ("c7",)),
+        (sql.lock_hold, (hold_id,)),
+        (sql.spendable_lots, (account, NOW, [])),
         (sql.hold, (hold_id,)),
         (sql.known_holds, ([hold_id, uuid4()],)),
         (sql.holds_of_order, (account, "basket")),

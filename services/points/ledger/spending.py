@@ -22,10 +22,8 @@ from shared.db.types import Connection
 
 sql = statements.load(Path(__file__).parents[1] / "sql" / "spending.sql")
 
-LOOKS_MAX = 2
 # Beside FLAG_SPENT: a lot of it was below 0 once, so that whatever is written may change who pays for it.
 FLAG_OWES = 8
-_COLUMNS: tuple[tuple[object, ...], ...] = ((),) * len(EntryRow._fields)
 
 
 class Purse(NamedTuple):
@@ -41,29 +39,30 @@ async def lock_customer(conn: Connection, customer_id: str, at: datetime) -> Pur
 
     That of a merged customer is the account as which they live on.
     """
-    purse = await _lock(conn, None, customer_id, at)
-    if purse is None or not purse.account.flags & FLAG_MERGED:
-        return purse
-    heir = (await follow(conn, {customer_id: purse.account}))[customer_id]
-    return await _lock(conn, None, heir.customer_id, at)
+    row = await conn.fetchrow(sql.lock_customer, customer_id)
+    if row is None:
+        return None
+    account = _account(row)
+    if account.flags & FLAG_MERGED:
+        # Merged while we waited.
+        account = (await follow(conn, {customer_id: account}))[customer_id]
+    return Purse(account, await _lots(conn, account, at, ()), None)
 
 
 async def lock_hold(conn: Connection, hold_id: UUID, at: datetime) -> Purse | None:
     """The same for the account of a hold; None for an unknown one."""
-    return await _lock(conn, hold_id, None, at)
+    row = await conn.fetchrow(sql.lock_hold, hold_id)
+    if row is None:
+        return None
+    account = _account(row)
+    return Purse(account, await _lots(conn, account, at, row["lots"]), _hold(row))
 
 
-async def _lock(
-    conn: Connection, hold_id: UUID | None, customer_id: str | None, at: datetime
-) -> Purse | None:
-    for _ in range(LOOKS_MAX):
-        rows = await conn.fetch(sql.lock_spending, hold_id, customer_id, at)
-        if not rows:
-            return None
-        if rows[0]["fresh"]:
-            return _purse(rows)
-    # Nobody can have changed it since: it is locked.
-    raise asyncpg.LockNotAvailableError(f"the account of {hold_id or customer_id} changes locked")
+async def _lots(
+    conn: Connection, account: Account, at: datetime, also: Sequence[UUID]
+) -> Sequence[Spendable]:
+    rows = await conn.fetch(sql.spendable_lots, account.id, at, also)
+    return [Spendable(*row) for row in rows]
 
 
 async def store(
@@ -77,11 +76,7 @@ async def store(
 
     ``due`` is when time has to be told of the account's lots, where the hold changes that.
     """
-    batch = UUID(bytes=urandom(16)) if rows else None
-    await conn.execute(
-        sql.store_hold,
-        batch,
-        b"".join([digest(row) for row in rows]),
+    stands = (
         hold.id,
         account.id,
         hold.state,
@@ -95,11 +90,33 @@ async def store(
         hold.held_at,
         hold.expires_at,
         hold.ended_at,
+    )
+    if not rows:
+        head = (account.flags, due, account.id, hold.id)
+        await conn.execute(sql.store_hold, *head, *stands[2:])
+        return
+    first = rows[0]
+    await conn.execute(
+        sql.store_hold_and_lines,
+        UUID(bytes=urandom(16)),
+        b"".join([digest(row) for row in rows]),
+        *stands,
         account.seq,
         account.balance,
         account.flags,
         due,
-        *(zip(*rows, strict=True) if rows else _COLUMNS),
+        first.kind,
+        first.occurred_at,
+        first.recorded_at,
+        [row.entry_id for row in rows],
+        [row.seq for row in rows],
+        [row.points for row in rows],
+        [row.balance_after for row in rows],
+        [row.lot_id for row in rows],
+        [row.available_at for row in rows],
+        [row.expires_at for row in rows],
+        [row.reason for row in rows],
+        [row.explanation for row in rows],
     )
 
 
@@ -117,7 +134,7 @@ async def account_ids(conn: Connection, customers: Collection[str]) -> dict[str,
 async def find_hold(conn: Connection, hold_id: UUID) -> Hold | None:
     """A hold as it was last written; nothing is locked."""
     row = await conn.fetchrow(sql.hold, hold_id)
-    return None if row is None else _hold(row, row["points"], row["expires_at"])
+    return None if row is None else _hold(row)
 
 
 async def known_holds(conn: Connection, holds: Sequence[UUID]) -> set[UUID]:
@@ -161,47 +178,30 @@ async def reserves(conn: Connection, accounts: Collection[int]) -> Mapping[int, 
     return found
 
 
-def _purse(rows: Sequence[asyncpg.Record]) -> Purse:
-    head = rows[0]
-    account = Account(
-        head["account_id"],
-        head["customer_id"],
-        head["seq"],
-        head["balance"],
-        head["revision"],
+def _account(row: asyncpg.Record) -> Account:
+    return Account(
+        row["account_id"],
+        row["customer_id"],
+        row["seq"],
+        row["balance"],
+        row["revision"],
         (),
-        head["flags"],
-    )
-    lots = [
-        Spendable(
-            row["lot_id"],
-            row["points"],
-            row["reserved"],
-            row["occurred_at"],
-            row["available_at"],
-            row["expires_at"],
-        )
-        for row in rows
-        if row["lot_id"] is not None
-    ]
-    held = head["hold_id"] is not None
-    return Purse(
-        account, lots, _hold(head, head["hold_points"], head["hold_expires_at"]) if held else None
+        row["flags"],
     )
 
 
-def _hold(row: asyncpg.Record, points: int, expires_at: datetime) -> Hold:
+def _hold(row: asyncpg.Record) -> Hold:
     return Hold(
         id=row["hold_id"],
         customer_id=row["customer_id"],
         state=row["state"],
-        points=points,
+        points=row["points"],
         captured=row["captured"],
         restored=row["restored"],
         parts=[Part(*part) for part in zip(row["lots"], row["parts"], strict=True)],
         order_id=row["order_id"],
         redemption_id=row["redemption_id"],
         held_at=row["held_at"],
-        expires_at=expires_at,
+        expires_at=row["expires_at"],
         ended_at=row["ended_at"],
     )

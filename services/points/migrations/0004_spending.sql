@@ -30,7 +30,3 @@ CREATE INDEX holds_account ON holds (account_id, held_at);
 CREATE INDEX holds_due ON holds (expires_at) WHERE state = 'held';
 CREATE TRIGGER holds_are_kept BEFORE DELETE OR TRUNCATE ON holds
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-
--- Counts the changes of an account's holds, as seq counts its entries: who had to wait for the account's lock sees by
--- the two that what it read beside it is of before, and reads again.
-ALTER TABLE accounts ADD spends bigint NOT NULL DEFAULT 0;

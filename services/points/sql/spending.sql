@@ -1,43 +1,54 @@
--- name: lock_spending
--- Lock the account of a customer or of a hold, and tell what it can spend: one row a lot that is open, owed, or of
--- this hold, with what live holds reserve of it; one row of nulls without any. Who had to wait for the lock gets
--- the account as it is now, but lots and holds as they were when the statement began: then fresh is false, and only
--- a second look, under the lock, sees all of them.
-WITH locked AS MATERIALIZED (
-    SELECT account_id, customer_id, seq, balance, revision, flags, spends
-    FROM accounts
-    WHERE account_id = coalesce((SELECT account_id FROM holds WHERE hold_id = :hold::uuid),
-                                account_of(:customer::text))
-    FOR UPDATE)
-SELECT l.account_id, l.customer_id, l.seq, l.balance, l.revision, l.flags,
-       (SELECT (a.seq, a.spends) = (l.seq, l.spends) FROM accounts a WHERE a.account_id = l.account_id) AS fresh,
-       h.hold_id, h.state, h.points AS hold_points, h.captured, h.restored, h.lots, h.parts, h.order_id,
-       h.redemption_id, h.held_at, h.expires_at AS hold_expires_at, h.ended_at,
-       lot.lot_id, lot.points, coalesce(r.points, 0)::bigint AS reserved, lot.occurred_at, lot.available_at,
-       lot.expires_at
-FROM locked l
-LEFT JOIN holds h ON h.hold_id = :hold::uuid
-LEFT JOIN LATERAL (
-    SELECT e.lot_id, sum(e.points)::bigint AS points,
-           coalesce(min(e.occurred_at) FILTER (WHERE e.entry_id = e.lot_id), min(e.occurred_at)) AS occurred_at,
-           min(e.available_at) AS available_at, min(e.expires_at) AS expires_at
-    FROM entries e
-    WHERE e.account_id = l.account_id AND e.kind <> 'expired'
-      AND (e.kind <> 'covered' OR e.occurred_at <= :at::timestamptz)
-    GROUP BY e.lot_id
-    HAVING sum(e.points) < 0 OR e.lot_id = ANY(h.lots)
-        OR (sum(e.points) > 0 AND (min(e.expires_at) IS NULL OR min(e.expires_at) > :at::timestamptz))) lot ON true
-LEFT JOIN (
-    SELECT u.lot_id, sum(u.points) AS points
-    FROM locked k JOIN holds o USING (account_id) CROSS JOIN unnest(o.lots, o.parts) AS u(lot_id, points)
-    WHERE o.held_at > :at::timestamptz - interval '8 days' AND o.state = 'held' AND o.ended_at > :at::timestamptz
-    GROUP BY u.lot_id) r ON r.lot_id = lot.lot_id;
+-- name: lock_customer^
+-- Lock the account of a customer, or of who lives on as them.
+SELECT account_id, customer_id, seq, balance, revision, flags
+FROM accounts WHERE account_id = account_of(:customer::text) FOR UPDATE;
+
+-- name: lock_hold^
+-- Lock the account of a hold, then the hold: both are as they are now, also for who had to wait.
+SELECT a.account_id, a.customer_id, a.seq, a.balance, a.revision, a.flags, h.hold_id, h.state, h.points, h.captured,
+       h.restored, h.lots, h.parts, h.order_id, h.redemption_id, h.held_at, h.expires_at, h.ended_at
+FROM holds h JOIN accounts a USING (account_id)
+WHERE h.hold_id = :hold::uuid
+FOR UPDATE OF a, h;
+
+-- name: spendable_lots
+-- The lots of a locked account that are open, owed, or among those given, each with what live holds reserve of it.
+-- Asked for after the lock and not along with it: a statement that waits for a lock sees the rest as it was before.
+SELECT lot_id, sum(points)::bigint AS points, sum(reserved)::bigint AS reserved,
+       coalesce(min(opened_at), min(occurred_at)) AS occurred_at, min(available_at) AS available_at,
+       min(expires_at) AS expires_at
+FROM (
+    SELECT lot_id, points, 0 AS reserved, CASE WHEN entry_id = lot_id THEN occurred_at END AS opened_at, occurred_at,
+           available_at, expires_at
+    FROM entries
+    WHERE account_id = :account::bigint AND kind <> 'expired'
+      AND (kind <> 'covered' OR occurred_at <= :at::timestamptz)
+    UNION ALL
+    SELECT u.lot_id, 0, u.points, NULL, NULL, NULL, NULL
+    FROM holds h CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
+    WHERE h.account_id = :account::bigint AND h.held_at > :at::timestamptz - interval '8 days'
+      AND h.state = 'held' AND h.ended_at > :at::timestamptz) AS l
+GROUP BY lot_id
+HAVING sum(points) < 0 OR lot_id = ANY(:lots::uuid[])
+    OR (sum(points) > 0 AND (min(expires_at) IS NULL OR min(expires_at) > :at::timestamptz));
 
 -- name: store_hold!
--- A hold as it stands now, with the lines it brings, their link of the chain and the account's new position: one
--- statement for all of it.
-WITH linked AS (
-    INSERT INTO chain (batch, digests) SELECT :batch::uuid, :digests::bytea WHERE :batch::uuid IS NOT NULL),
+-- A hold as it stands now, and its account's flags.
+WITH moved AS (
+    UPDATE accounts a SET flags = :flags::int, due_at = least(a.due_at, :due::timestamptz)
+    WHERE a.account_id = :account::bigint AND (a.flags <> :flags::int OR :due::timestamptz IS NOT NULL))
+INSERT INTO holds AS h (hold_id, account_id, state, points, captured, restored, lots, parts, order_id, redemption_id,
+                        held_at, expires_at, ended_at)
+VALUES (:hold::uuid, :account::bigint, :state::text, :points::bigint, :captured::bigint, :restored::bigint,
+        :lots::uuid[], :parts::bigint[], :order::text, :redemption::text, :held_at::timestamptz,
+        :expires_at::timestamptz, :ended_at::timestamptz)
+ON CONFLICT (hold_id) DO UPDATE SET
+    state = excluded.state, captured = excluded.captured, restored = excluded.restored, ended_at = excluded.ended_at;
+
+-- name: store_hold_and_lines!
+-- A hold as it stands now, the lines it brings with their link of the chain, and the account's new position. What all
+-- lines of a hold have in common is said once.
+WITH linked AS (INSERT INTO chain (batch, digests) VALUES (:batch::uuid, :digests::bytea)),
 stored AS (
     INSERT INTO holds AS h (hold_id, account_id, state, points, captured, restored, lots, parts, order_id,
                             redemption_id, held_at, expires_at, ended_at)
@@ -49,19 +60,18 @@ stored AS (
         ended_at = excluded.ended_at),
 moved AS (
     UPDATE accounts a SET
-        seq = :seq::bigint, balance = :balance::bigint, flags = :flags::int, spends = a.spends + 1,
+        seq = :seq::bigint, balance = :balance::bigint, flags = :flags::int,
         due_at = least(a.due_at, :due::timestamptz)
     WHERE a.account_id = :account::bigint)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
-                     recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
-                     net_spend, exact, tier, multiplier, reason, explanation, actor, batch)
-SELECT *, :batch::uuid FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
-                     :line_points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[],
-                     :line_lots::uuid[], :occurred::timestamptz[], :recorded::timestamptz[],
-                     :available::timestamptz[], :expires::timestamptz[], :shops::text[], :orders::text[],
-                     :event_keys::uuid[], :event_ids::text[], :fingerprints::bigint[], :net_spends::numeric[],
-                     :exacts::text[], :tiers::text[], :multipliers::text[], :reasons::text[],
-                     :explanations::json[], :actors::text[]);
+                     recorded_at, available_at, expires_at, order_id, event_key, event_id, fingerprint, net_spend,
+                     exact, multiplier, reason, explanation, batch)
+SELECT u.entry_id, :account::bigint, u.seq, :kind::text, u.points, 0, 0, u.balance, u.lot_id, :occurred::timestamptz,
+       :recorded::timestamptz, u.available_at, u.expires_at, :order::text, :hold::uuid, :hold::uuid::text, 0, 0, '0',
+       '1', u.reason, u.explanation, :batch::uuid
+FROM unnest(:entry_ids::uuid[], :seqs::bigint[], :line_points::bigint[], :balances::bigint[], :line_lots::uuid[],
+            :available::timestamptz[], :expires::timestamptz[], :reasons::text[], :explanations::json[])
+    AS u(entry_id, seq, points, balance, lot_id, available_at, expires_at, reason, explanation);
 
 -- name: set_flags!
 -- Remember why these accounts are settled after every write.
