@@ -148,7 +148,8 @@ def clear_leftovers(layout: Layout) -> int:
 def wipe(layout: Layout) -> None:
     """Remove the stack's data: what we made and nothing else, whatever folder we were given."""
     draft, password = drafts(layout.postgres)
-    for path in (layout.kafka, layout.postgres, draft, layout.config, layout.logs, layout.run):
+    folders = (layout.kafka, layout.postgres, draft, layout.config, layout.logs, layout.run)
+    for path in (*folders, layout.versions):
         shutil.rmtree(path, ignore_errors=True)
     for path in (
         *(layout.stack_json, layout.state_json, layout.settings_json, layout.credentials_json),

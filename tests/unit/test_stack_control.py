@@ -126,6 +126,8 @@ def test_without_a_stack_commands_say_how_to_get_one(tmp_path: Path) -> None:
 
 def test_wiping_leaves_what_is_not_ours(layout: Layout) -> None:
     credentials.ensure(layout)
+    layout.versions.mkdir()
+    (layout.versions / "20270101T000000Z-46b290243e15.yaml").write_text("")
     (layout.dir / "notes.txt").write_text("mine")
     control.wipe(layout)
     assert [path.name for path in layout.dir.iterdir()] == ["notes.txt"]
