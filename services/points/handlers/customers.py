@@ -14,7 +14,7 @@ from services.points.domain import validation
 from services.points.handlers.purchases import Purchases
 from services.points.handlers.settling import settle
 from services.points.handlers.whose import CARD, ORDER, follow
-from services.points.ledger import FLAG_WITHDRAWN, Account
+from services.points.ledger import FLAG_HEIR, FLAG_WITHDRAWN, Account
 from services.points.ledger import customers as store
 from services.points.ledger.activities import lock_by_account
 from services.points.ledger.customers import CardRow, ClaimRow, EnrolmentRow
@@ -80,7 +80,11 @@ class Customers:
         )
         joined = {e.data.customer_id for e in fresh if isinstance(e.data, CustomerEnrolled)}
         if self._program.enrolment == "opt_in" and joined:
-            joined |= {accounts[name].customer_id for name in joined}
+            for account in [accounts[name] for name in joined]:
+                joined |= {account.customer_id}
+                if account.flags & FLAG_HEIR:
+                    lives_on = await store.who_lives_on_as(work.conn, account.id)
+                    joined |= set(lives_on.values())
             numbers = await store.cards_of(work.conn, {a.id for a in accounts.values()})
             await self._purchases.look_again(
                 work, purchases=claimed, numbers=numbers, customers=joined

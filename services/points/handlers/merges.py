@@ -8,8 +8,10 @@ from uuid import UUID
 
 from services.points import ledger
 from services.points.domain import validation
+from services.points.handlers.purchases import Purchases
 from services.points.handlers.settling import settle
-from services.points.ledger import FLAG_MERGED, FLAG_REFUNDS
+from services.points.handlers.tier_changes import TierChanges
+from services.points.ledger import FLAG_HEIR, FLAG_MERGED, FLAG_REFUNDS
 from services.points.ledger import customers as store
 from services.points.ledger.activities import lock_by_account
 from services.points.ledger.customers import MergeRow
@@ -99,7 +101,14 @@ class Merges:
         held = await lock_by_account(work.conn, concerned, [account, heir])
         for account_id in concerned:
             held[account_id].flags |= FLAG_REFUNDS
+        heir.flags |= FLAG_HEIR
+        tiers = TierChanges(self._program)
+        lent = await tiers.lend(work, heir, (told.key, told.event_id), held.values())
+        held |= {one.id: one for one in lent}
         await settle(work, self._program, list(held.values()))
+        if self._program.enrolment == "opt_in":
+            names = {one.customer_id for one in (heir, *lent)}
+            await Purchases(self._program).look_again(work, customers=names)
         return None
 
 

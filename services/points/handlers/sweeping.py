@@ -76,6 +76,22 @@ async def sweep(work: Work, program: Program, accounts: Collection[Account]) -> 
     return [*accounts, *(a for a in involved.values() if a.id not in present)]
 
 
+async def borrow(work: Work, accounts: Collection[Account]) -> Collection[Account]:
+    """Let merged ones of these locked accounts have the way through the tiers of whom they live on as.
+
+    Only here, not in the table: there it stays as it was told. Returns the accounts, and the others locked for it.
+    """
+    merged = [account for account in accounts if account.flags & FLAG_MERGED]
+    if not merged:
+        return accounts
+    followed = await store.follow(work.conn, {account.customer_id: account for account in accounts})
+    for account in merged:
+        account.timeline = followed[account.customer_id].timeline
+    present = {account.id for account in accounts}
+    heirs = {heir.id: heir for heir in followed.values() if heir.id not in present}
+    return [*accounts, *heirs.values()]
+
+
 def _line(
     work: Work, program: Program, account: Account, move: Move, points: int, other: str
 ) -> EntryRow:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -13,7 +14,9 @@ from services.points.domain import bonus, lots, packing
 from services.points.domain.bonus import TierInForce
 from services.points.domain.wording import multiplier_text
 from services.points.handlers.settling import settle
-from services.points.ledger import Account, EntryRow
+from services.points.ledger import FLAG_HEIR, FLAG_MERGED, Account, EntryRow
+from services.points.ledger import customers as store
+from services.points.ledger.activities import lock_by_account
 from shared.contracts import points as contract
 from shared.contracts.points import PointsAdjusted, TierRef
 from shared.contracts.tiers import TierChanged
@@ -21,6 +24,14 @@ from shared.events.model import Event, Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
 from shared.program.model import Level
+
+
+class Cause(NamedTuple):
+    """What a correction is due to: the event, and whose telling of which revision it was."""
+
+    event_key: UUID
+    event_id: str
+    telling: str
 
 
 class TierChanges:
@@ -50,16 +61,52 @@ class TierChanges:
         for account, event in changed.values():
             account.revision, account.timeline = event.data.revision, event.data.timeline
         awards = await ledger.take_timelines(work.conn, [a for a, _ in changed.values()])
+        causes = {
+            # What is told of a merged customer is kept, but it is another's way that counts for them.
+            key: Cause(event.key, event.id, str(account.revision))
+            for key, (account, event) in changed.items()
+            if not account.flags & FLAG_MERGED
+        }
         rows = [
             row
             for award in awards
-            if (row := self._correct(work, award, *changed[award["account_id"]]))
+            if (cause := causes.get(award["account_id"]))
+            and (row := self._correct(work, award, changed[award["account_id"]][0], cause))
         ]
         await ledger.append(work.conn, rows, [account for account, _ in changed.values()])
-        await settle(work, self._program, [a for a, _ in changed.values() if a.flags])
+        lent = [
+            account
+            for heir, event in changed.values()
+            if heir.flags & FLAG_HEIR
+            for account in await self.lend(work, heir, (event.key, event.id), accounts.values())
+        ]
+        flagged = {a.id: a for a in (*(a for a, _ in changed.values() if a.flags), *lent)}
+        await settle(work, self._program, list(flagged.values()))
+
+    async def lend(
+        self, work: Work, heir: Account, told: tuple[UUID, str], held: Collection[Account]
+    ) -> list[Account]:
+        """Correct the bonus of all who live on as a locked account by its way; returns their accounts, locked.
+
+        So it does not matter whether a purchase came before the merge or after it. ``told`` is the event's key, id.
+        """
+        ids = await store.who_lives_on_as(work.conn, heir.id)
+        known = await lock_by_account(work.conn, ids, held)
+        merged = [known[account_id] for account_id in sorted(ids)]
+        awards = await ledger.take_timelines(work.conn, merged)
+        for account in merged:
+            account.timeline = heir.timeline
+        cause = Cause(*told, f"{heir.customer_id}:{heir.revision}")
+        rows = [
+            row
+            for award in awards
+            if (row := self._correct(work, award, known[award["account_id"]], cause))
+        ]
+        await ledger.append(work.conn, rows, merged)
+        return merged
 
     def _correct(
-        self, work: Work, award: asyncpg.Record, account: Account, event: Event[Any]
+        self, work: Work, award: asyncpg.Record, account: Account, cause: Cause
     ) -> EntryRow | None:
         """The correcting entry that brings an award to its tier in force, or None if it stands right."""
         tier = bonus.tier_in_force(account.timeline, self._levels, award["occurred_at"])
@@ -75,9 +122,7 @@ class TierChanges:
         account.seq += 1
         account.balance += delta
         lot_id = award["entry_id"]
-        entry_id = digest_uuid(
-            lots.TIER_BONUS, str(lot_id), str(account.revision), str(tier.multiplier)
-        )
+        entry_id = digest_uuid(lots.TIER_BONUS, str(lot_id), cause.telling, str(tier.multiplier))
         row = EntryRow(
             entry_id=entry_id,
             account_id=account.id,
@@ -94,8 +139,8 @@ class TierChanges:
             expires_at=award["expires_at"],
             shop=award["shop"],
             order_id=award["order_id"],
-            event_key=event.key,
-            event_id=event.id,
+            event_key=cause.event_key,
+            event_id=cause.event_id,
             fingerprint=award["fingerprint"],
             net_spend=award["net_spend"],
             exact=award["exact"],

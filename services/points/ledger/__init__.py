@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.points.ledger.entries import (
     FLAG_CAPPED,
+    FLAG_HEIR,
     FLAG_MERGED,
     FLAG_REFERRED,
     FLAG_REFUNDS,
@@ -22,6 +23,7 @@ from services.points.ledger.entries import (
 
 __all__ = [
     "FLAG_CAPPED",
+    "FLAG_HEIR",
     "FLAG_MERGED",
     "FLAG_REFERRED",
     "FLAG_REFUNDS",

@@ -11,7 +11,13 @@ from uuid import UUID
 import asyncpg
 
 from services.points.domain.customers import Card, Claim
-from services.points.ledger.entries import FLAG_MERGED, FLAG_WITHDRAWN, Account, lock_accounts
+from services.points.ledger.entries import (
+    FLAG_HEIR,
+    FLAG_MERGED,
+    FLAG_WITHDRAWN,
+    Account,
+    lock_accounts,
+)
 from shared.db import statements
 from shared.db.types import Connection
 from shared.ids import digest_uuid
@@ -181,7 +187,13 @@ class MergeRow(NamedTuple):
 
 async def add_merge(conn: Connection, row: MergeRow) -> None:
     """Let an account live on as another: it is flagged, and its enrolment is the other's too."""
-    await conn.execute(sql.add_merge, *row, FLAG_MERGED)
+    await conn.execute(sql.add_merge, *row, FLAG_MERGED, FLAG_HEIR)
+
+
+async def who_lives_on_as(conn: Connection, account: int) -> dict[int, str]:
+    """The accounts that live on as this one, also by way of others, with their customers' ids."""
+    rows = await conn.fetch(sql.who_lives_on_as, account)
+    return {row["account_id"]: row["customer_id"] for row in rows}
 
 
 async def accept_refunds(conn: Connection, account: int, now: datetime) -> set[int]:

@@ -30,6 +30,8 @@ QUIET = timedelta(seconds=30)
 FLAG_REFUNDS, FLAG_SPENT, FLAG_CAPPED = 1, 2, 4
 # It was brought by another customer; credit was taken back for a blocked card; it lives on as another account.
 FLAG_REFERRED, FLAG_WITHDRAWN, FLAG_MERGED = 64, 128, 256
+# Others live on as it.
+FLAG_HEIR = 512
 
 
 @dataclass(slots=True)

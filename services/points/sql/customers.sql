@@ -127,7 +127,16 @@ enrolled AS (
     SELECT :event::uuid, :into::bigint, 'merged', :event_id::text, 0, min(occurred_at), :recorded::timestamptz, '{}'
     FROM enrolments WHERE account_id = :account::bigint AND kind IN ('enrolled', 'merged')
     HAVING count(*) > 0)
-UPDATE accounts SET flags = flags | :flag::int WHERE account_id = :account::bigint;
+UPDATE accounts SET flags = flags | CASE WHEN account_id = :account::bigint THEN :merged::int ELSE :heir::int END
+WHERE account_id IN (:account::bigint, :into::bigint);
+
+-- name: who_lives_on_as
+-- The accounts that live on as this one, also by way of others.
+WITH RECURSIVE person AS (
+    SELECT account_id FROM merges WHERE into_id = :account::bigint
+    UNION
+    SELECT m.account_id FROM merges m JOIN person p ON m.into_id = p.account_id)
+SELECT account_id, customer_id FROM person JOIN accounts USING (account_id);
 
 -- name: accept_refunds
 -- Refunds that were refused because they named the other id of this person: they are taken now. Returns the accounts that
