@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 from rich.console import Console
 
 from shared.cli import compare
 from shared.cli.compare import Comparison
-from shared.cli.simulate import replay, show
+from shared.cli.simulate import recorded, replay, show
 from shared.cli.whatif import PREFIX, Rules
+from shared.contracts import purchases
+from shared.contracts.catalogue import TOPICS
 from shared.errors import TreueError
 from shared.events.model import Record
 from shared.program import Program, load
+from shared.stack import topics
 from tests.fixtures.events import event, purchase, records
 from tests.fixtures.servers import Addresses
 
@@ -160,6 +165,48 @@ async def test_what_goes_wrong_is_said_and_nothing_stays_behind(
     with pytest.raises(TreueError, match="no more"):
         await replay(servers.dsn, [Rules(file)] * 2, (program, program), broken())
     assert await leftovers(servers) == 0
+
+
+DAY = timedelta(days=1)
+JANUARY, FEBRUARY = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("span", "orders"),
+    [
+        ((None, None), {"december", "first", "last", "february", "unread"}),
+        ((JANUARY, FEBRUARY), {"first", "last", "unread"}),
+        ((None, JANUARY), {"december", "unread"}),
+        ((FEBRUARY, None), {"february", "unread"}),
+    ],
+)
+async def test_what_was_recorded_is_read_to_its_end(
+    kafka: str, span: tuple[datetime | None, datetime | None], orders: set[str]
+) -> None:
+    await topics.create(kafka, TOPICS)
+    mark = uuid.uuid4().hex
+    dated = {
+        "december": JANUARY - DAY,
+        "first": JANUARY,
+        "last": FEBRUARY - timedelta(seconds=1),
+        "february": FEBRUARY,
+    }
+    values = [
+        json.dumps(event(purchase(f"{mark}-{order}", at=at.isoformat()))).encode()
+        for order, at in dated.items()
+    ]
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, client_id="test")
+    await producer.start()
+    for number, value in enumerate([*values, f'no JSON, {mark}-unread"'.encode()]):
+        await producer.send_and_wait(purchases.TOPIC, value, partition=number % 6)
+    await producer.stop()
+    found = [r.value or b"" async for batch in recorded(kafka, span) for r in batch]
+    read = {
+        order
+        for order in (*dated, "unread")
+        if any(f'{mark}-{order}"'.encode() in v for v in found)
+    }
+    assert read == orders
 
 
 def test_the_level_at_an_instant() -> None:
