@@ -151,7 +151,7 @@ def _cancelled(figures: Figures) -> str:
     words = {
         "matched": "found all of it among the customer's purchases",
         "partly": "a part of it",
-        "unmatched": "nothing: bought before the data set begins, or never",
+        "unmatched": "nothing (bought before the data set begins, or never)",
         "uncredited": "are guests', who had earned nothing",
         "refused": "were refused",
         "parked": "wait",

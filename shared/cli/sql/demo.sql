@@ -43,13 +43,15 @@ SELECT definition, count(*) AS issued,
 FROM vouchers WHERE state <> 'revoked' GROUP BY definition ORDER BY definition;
 
 -- name: tiers_candidates
--- tiers: customers with something to tell, the fullest way first; not those with hundreds of purchases.
+-- tiers: customers with something to tell, the fullest way first, also of what came back; not those with hundreds of
+-- purchases.
 SELECT customer_id FROM (
     SELECT a.customer_id, json_array_length(a.timeline) AS moves, count(q.entry_id) AS purchases,
+           (SELECT count(DISTINCT s.lot_id) FROM standings s WHERE s.account_id = a.account_id) AS returned,
            (a.timeline -> -1 ->> 'since')::timestamptz - (a.timeline -> 0 ->> 'since')::timestamptz AS span
     FROM accounts a JOIN qualifying q USING (account_id) GROUP BY a.account_id) AS told
-ORDER BY moves >= 2 DESC, purchases BETWEEN 4 AND 40 DESC, span DESC NULLS LAST, purchases DESC,
-         customer_id COLLATE "C"
+ORDER BY moves >= 2 DESC, purchases BETWEEN 4 AND 40 DESC, returned BETWEEN 1 AND 3 DESC, span DESC NULLS LAST,
+         purchases DESC, customer_id COLLATE "C"
 LIMIT 500;
 
 -- name: rewards_holders
