@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from shared import program as programs
@@ -161,6 +161,25 @@ async def end_of(
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@example(
+    # A referral is paid for and then not: at first the friend had not bought before it, as far as was known.
+    enrolment="opt_in",
+    times=3,
+    story=[
+        ("enrolment", "ben", "2026-03-29T22:00:00+00:00"),
+        ("carded", "A1", "2026-03-28T10:00:00+00:00", "70.50"),
+        ("act", "dancing", "cleo", "2026-04-02T22:00:00+00:00"),
+        ("named", "cleo", "2026-03-26T10:00:00+00:00", "40.00"),
+        ("guest", "cleo", "2026-04-07T22:00:00+00:00", "40.00", "2026-04-04T23:00:00+00:00"),
+        ("guest", "dan", "2026-03-31T23:00:00+00:00", "9.99", "2026-04-03T23:00:00+00:00"),
+        ("carded", "B1", "2026-03-31T00:00:00+00:00", "120.00"),
+        ("referral", "cleo", "ben", "2026-03-30T23:00:00+00:00"),
+        ("guest", "cleo", "2026-04-04T00:00:00+00:00", "120.00", "2026-03-25T10:00:00+00:00"),
+        ("carded", "D1", "2026-04-07T23:00:00+00:00", "120.00"),
+    ],
+    merges=0,
+    seed=29628468,
 )
 @given(
     enrolment=st.sampled_from(("automatic", "opt_in")),

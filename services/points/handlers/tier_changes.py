@@ -88,7 +88,8 @@ class TierChanges:
     ) -> list[Account]:
         """Correct the bonus of all who live on as a locked account by its way; returns their accounts, locked.
 
-        So it does not matter whether a purchase came before the merge or after it. ``told`` is the event's key, id.
+        So it does not matter whether a purchase came before the merge or after it. ``told`` is the event's key
+        and id.
         """
         ids = await store.who_lives_on_as(work.conn, heir.id)
         known = await lock_by_account(work.conn, ids, held)
