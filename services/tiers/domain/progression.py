@@ -126,16 +126,18 @@ class _Walk:
         met = self._met(entries.amount(self.window.first(entries, at), self.seen))
         if met >= self.position:
             return
-        held, before = (
-            _Walk(entries.without(at, at_it=at_it), self.rules, self.zone).standing_at(at)
-            for at_it in (True, False)
-        )
-        if held < min(self.position, before):
+        held = self._without(at, at_it=True)
+        if held < self.position and held < self._without(at, at_it=False):
             previous = self._id()
             self.position = max(held, met)
             self._enter(at, self._end(self.window.held(at)))
             refunded = entries.ordered[entries.refunds[at][0][0]]
             self._move("downgraded", at, previous, refunded)
+
+    def _without(self, at: datetime, *, at_it: bool) -> int:
+        """Where a walk stands that knows nothing of what was refunded before the instant, or at it."""
+        entries = self.entries.without(at, at_it=at_it)
+        return _Walk(entries, self.rules, self.zone).standing_at(at)
 
     def standing_at(self, instant: datetime) -> int:
         """Walk as far as a refund at the instant finds it; returns the position that needs no grace."""

@@ -1,13 +1,14 @@
 """What an account keeps between batches so that most entries need no new walk – and the proof that they need none.
 
 A move happens only at an entry whose window amount reaches the next level's threshold, at an entry in a grace,
-or at a deadline. So nothing moves as long as all of the following holds for the entries that are added:
+at a deadline, or at a refund; and what tells of refunds is always walked. So nothing moves as long as all of the
+following holds for the entries that are added:
 
 - none is at or after the next deadline, and the account is in no grace;
-- all are later than what was walked, and their sum stays below ``room``, which is the next threshold less an upper
-  bound of what the window can hold from then on: no window reaches the threshold; or
-- no move was ever made and everything ever earned stays below the next threshold (``late_room``): then no window
-  of the past reached it either, wherever the entries fall.
+- all are later than what was walked, refunds included, and their sum stays below ``room``, which is the next
+  threshold less an upper bound of what the window can hold from then on: no window reaches the threshold; or
+- no move was ever made and everything ever earned, also what was given back since, stays below the next threshold
+  (``late_room``): then no window of the past reached it either, wherever the entries fall.
 """
 
 from __future__ import annotations
