@@ -30,7 +30,6 @@ from services.points.jobs.due import tell_due
 from services.points.jobs.holds import time_out
 from shared.clock import Period
 from shared.program import Program
-from shared.program.earning import Expiry
 from tests.fixtures import ledger_model
 from tests.fixtures.bank import Bank, bank, lot
 from tests.fixtures.ledger_model import Model, NoError
@@ -227,7 +226,9 @@ def test_the_ledger_does_what_the_model_does(points_db: str, program: Program, w
     loop = asyncio.new_event_loop()
     rules = {
         "available_after": Period.parse(wait),
-        "expiry": Expiry(kind="after", after=Period.parse("P40D")),
+        "expiry": program.earning.expiry.model_copy(
+            update={"after": Period.parse("P40D"), "round_up": None}
+        ),
     }
     context = bank(points_db, program, rules, timezone="UTC")
     opened = loop.run_until_complete(context.__aenter__())
