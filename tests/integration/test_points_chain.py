@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import timedelta, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -180,6 +182,34 @@ async def test_a_batch_that_is_rolled_back_leaves_no_gap(points_db: str, program
         with pytest.raises(asyncpg.UniqueViolationError):
             await again()
         await fill(runner, first=60)
+        assert await broken(pool) == {}
+
+
+async def test_numbers_and_instants_are_found_however_they_were_written(
+    points_db: str, program: Program
+) -> None:
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        await fill(runner)
+        known = await pool.fetchrow("SELECT * FROM entries WHERE order_id = 'o1'")
+        assert known is not None
+        row = EntryRow(*(known[name] for name in EntryRow._fields))
+        east = timezone(timedelta(hours=2))
+        async with pool.acquire() as conn, conn.transaction():
+            accounts = await ledger.lock_accounts(conn, ["c1"])
+            account = accounts["c1"]
+            for number, spend in enumerate(("1E+2", "0E+3", "-0.00", "1E-9", "-0.5", "12.340")):
+                account.seq += 1
+                account.balance += row.points
+                written = row._replace(
+                    entry_id=uuid4(),
+                    event_key=uuid4(),
+                    seq=account.seq,
+                    balance_after=account.balance,
+                    occurred_at=row.occurred_at.astimezone(east),
+                    net_spend=Decimal(spend),
+                    actor=None if number % 2 else "somebody",
+                )
+                await ledger.append(conn, [written], [account])
         assert await broken(pool) == {}
 
 
