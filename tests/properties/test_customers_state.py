@@ -197,6 +197,9 @@ def test_any_order_of_what_is_told_of_customers_ends_the_same(
     seed: int,
 ) -> None:
     program = programs.parse(RULES.format(enrolment=enrolment, times=times))
+    if merges:
+        # Referrals look at the purchases of one id, before a merge and after it.
+        story = [tale for tale in story if tale[0] != "referral"]
     lines = events_of(story) + [json.dumps(merge(BUYER, "ada")).encode()] * merges
     ends = [
         asyncio.run(end_of(program, {name: database(name) for name in CONSUMES}, lines, one))
