@@ -34,7 +34,11 @@ async def entries(
 
 
 async def lots(
-    conn: Connection, customer_id: str, now: datetime, after: tuple[datetime, UUID] | None, rows: int
+    conn: Connection,
+    customer_id: str,
+    now: datetime,
+    after: tuple[datetime, UUID] | None,
+    rows: int,
 ) -> list[asyncpg.Record] | None:
     """Lots with what is in each and what is reserved of it, the newest first; None for an unknown customer."""
     occurred, lot = after or (None, None)
