@@ -181,6 +181,23 @@ async def end_of(
     merges=0,
     seed=29628468,
 )
+@example(
+    # What is told of a card before its owner is merged, and after it, is one story.
+    enrolment="opt_in",
+    times=1,
+    story=[
+        ("card", "blocked", "D1", "2026-04-06T23:00:00+00:00"),
+        ("carded", "D1", "2026-04-04T23:00:00+00:00", "40.00"),
+        ("enrolment", "dan", "2026-03-30T22:00:00+00:00"),
+        ("card", "issued", "D1", "2026-04-02T23:00:00+00:00"),
+        ("named", "dan", "2026-03-26T10:00:00+00:00", "70.50"),
+        ("carded", "A1", "2026-03-30T23:00:00+00:00", "40.00"),
+        ("act", "survey", "ada", "2026-04-08T10:00:00+00:00"),
+        ("card", "issued", "D1", "2026-04-06T23:00:00+00:00"),
+    ],
+    merges=1,
+    seed=175701119,
+)
 @given(
     enrolment=st.sampled_from(("automatic", "opt_in")),
     times=st.integers(1, 3),

@@ -108,7 +108,8 @@ class Merges:
         await settle(work, self._program, list(held.values()))
         if self._program.enrolment == "opt_in":
             names = {one.customer_id for one in (heir, *lent)}
-            await Purchases(self._program).look_again(work, customers=names)
+            numbers = await store.cards_of(work.conn, {heir.id})
+            await Purchases(self._program).look_again(work, numbers=numbers, customers=names)
         return None
 
 

@@ -35,17 +35,24 @@ WHERE c.purchase_id = ANY(:purchases::uuid[])
 ORDER BY c.claimed_at, c.event_key;
 
 -- name: cards
--- Whose these cards are, and from when to when they count.
-SELECT c.card_number, a.customer_id,
+-- Whose these cards are, and from when to when they count: what was told of an id before it was merged counts with what
+-- was told of the one that it lives on as.
+SELECT c.card_number, person.customer_id,
        min(c.occurred_at) FILTER (WHERE c.change = 'issued') AS issued_at,
        min(c.occurred_at) FILTER (WHERE c.change <> 'issued') AS ended_at
-FROM card_changes c JOIN accounts a USING (account_id)
+FROM card_changes c
+JOIN accounts a USING (account_id)
+JOIN accounts person ON person.account_id = account_of(a.customer_id)
 WHERE c.card_number = ANY(:cards::text[])
-GROUP BY c.card_number, a.customer_id;
+GROUP BY c.card_number, person.customer_id;
 
 -- name: cards_of
--- The cards of these customers.
-SELECT DISTINCT card_number FROM card_changes WHERE account_id = ANY(:accounts::bigint[]);
+-- The cards of these customers, and of those who live on as them.
+WITH RECURSIVE person AS (
+    SELECT unnest(:accounts::bigint[]) AS account_id
+    UNION
+    SELECT m.account_id FROM merges m JOIN person p ON m.into_id = p.account_id)
+SELECT DISTINCT card_number FROM card_changes JOIN person USING (account_id);
 
 -- name: add_card_changes!
 -- Record what became of cards.
