@@ -16,11 +16,12 @@ from services.points.domain.deciding import TOTAL, Case, Decision, Recorded
 from services.points.domain.packed_campaigns import CAMPAIGN, pack_decision
 from services.points.domain.rules import rules_of
 from services.points.domain.wording import multiplier_text
+from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_CAPPED, FLAG_REFUNDS, Account, EntryRow, append, refunds
 from services.points.ledger import campaigns as ledger
 from services.points.ledger.campaigns import ALL_SPENT, Draw, Held
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, Reduction, Standing, TierRef
+from shared.contracts.points import Reduction, Standing
 from shared.db.types import Connection
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
@@ -225,7 +226,8 @@ async def _correct(
             Draw(campaign, row.entry_id, row.lot_id, points)
             for campaign, points in deciding.draws(decision, one.recorded.drawn).items()
         ]
-        told = _adjusted(row, account, decision.base, reductions.get(row.lot_id, []))
+        standing = _standing(row, decision.base, reductions.get(row.lot_id, []))
+        told = adjusted(account, row, standing)
         event_id = derive(contract.ADJUSTED, str(row.entry_id))
         work.publish(
             contract.TOPIC, account.customer_id, contract.ADJUSTED, event_id, work.now, told
@@ -287,30 +289,15 @@ def _entry(
     )
 
 
-def _adjusted(
-    row: EntryRow, account: Account, base: int, reductions: list[Reduction]
-) -> PointsAdjusted:
-    return PointsAdjusted(
-        customer_id=account.customer_id,
-        entry_id=str(row.entry_id),
+def _standing(row: EntryRow, base: int, reductions: list[Reduction]) -> Standing:
+    return Standing(
         lot_id=str(row.lot_id),
-        order_id=row.order_id,
-        points=row.points,
-        reason=row.reason or "",
+        seq=row.seq,
+        base=base,
+        net_spend=f"{row.net_spend:f}",
+        purchases=1,
         occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=TierRef(row.tier, row.multiplier),
-        cause=row.event_id,
-        standing=Standing(
-            lot_id=str(row.lot_id),
-            seq=row.seq,
-            base=base,
-            net_spend=f"{row.net_spend:f}",
-            purchases=1,
-            occurred_at=row.occurred_at,
-            reductions=_within(reductions, base),
-        ),
+        reductions=_within(reductions, base),
     )
 
 

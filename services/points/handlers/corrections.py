@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from services.points import ledger
 from services.points.domain import corrections, facts
 from services.points.domain.corrections import (
@@ -21,12 +23,12 @@ from services.points.domain.corrections import (
     Touched,
 )
 from services.points.handlers.settling import settle
+from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_SPENT, Account, EntryRow
 from services.points.ledger import corrections as stored
 from services.points.ledger import spending as spendings
 from services.points.ledger.spending import Purse
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, TierRef
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
@@ -287,20 +289,5 @@ def _publish(work: Work, account: Account, row: EntryRow, draft: _Draft) -> None
         contract.ADJUSTED,
         derive(contract.ADJUSTED, str(row.entry_id)),
         work.now,
-        PointsAdjusted(
-            customer_id=account.customer_id,
-            entry_id=str(row.entry_id),
-            lot_id=str(row.lot_id),
-            order_id=None,
-            points=row.points,
-            reason=draft.code,
-            occurred_at=row.occurred_at,
-            available_at=row.available_at,
-            expires_at=row.expires_at,
-            tier=TierRef(None, "1"),
-            cause=row.event_id,
-            kind=row.kind,
-            actor=row.actor,
-            note=draft.reason,
-        ),
+        replace(adjusted(account, row), kind=row.kind, actor=row.actor, note=draft.reason),
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.points.domain import facts, lots
+from services.points.handlers.telling import adjusted
 from services.points.ledger import Account, EntryRow
 from shared.contracts import points as contract
 from shared.contracts.points import PointsAdjusted, PointsEarned, Standing, TierRef
@@ -78,7 +79,8 @@ def grant(
     if held is None:
         told, data = contract.EARNED, _earned(row, account, program)
     else:
-        told, data = contract.ADJUSTED, _adjusted(row, account, target)
+        standing = Standing(str(row.lot_id), row.seq, target, "0", 0, row.occurred_at, [])
+        told, data = contract.ADJUSTED, adjusted(account, row, standing)
     event_id = derive(told, str(entry_id))
     work.publish(contract.TOPIC, account.customer_id, told, event_id, lot.occurred_at, data)
     return row
@@ -101,21 +103,4 @@ def _earned(row: EntryRow, account: Account, program: Program) -> PointsEarned |
         expires_at=row.expires_at,
         tier=NO_TIER,
         cause=row.event_id,
-    )
-
-
-def _adjusted(row: EntryRow, account: Account, total: int) -> PointsEarned | PointsAdjusted:
-    return PointsAdjusted(
-        customer_id=account.customer_id,
-        entry_id=str(row.entry_id),
-        lot_id=str(row.lot_id),
-        order_id=None,
-        points=row.points,
-        reason=row.reason or "",
-        occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=NO_TIER,
-        cause=row.event_id,
-        standing=Standing(str(row.lot_id), row.seq, total, "0", 0, row.occurred_at, []),
     )

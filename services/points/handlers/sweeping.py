@@ -7,9 +7,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from services.points import ledger
 from services.points.domain import facts
 from services.points.handlers.granting import NO_TIER
+from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_MERGED, FLAG_SPENT, Account, EntryRow
 from services.points.ledger import customers as store
 from services.points.ledger.refunds import reductions
@@ -180,21 +183,9 @@ def _tell(
             occurred_at=since or row.occurred_at,
             reductions=taken if since else [],
         )
-    adjusted = PointsAdjusted(
-        customer_id=heir.customer_id,
-        entry_id=str(row.entry_id),
-        lot_id=str(row.lot_id),
-        order_id=row.order_id,
-        points=row.points if standing is None or move.known is not None else 0,
-        reason=facts.MERGED_IN,
-        occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=NO_TIER,
-        cause=row.event_id,
-        standing=standing,
-    )
-    _publish(work, heir, contract.ADJUSTED, row, adjusted)
+    points = row.points if standing is None or move.known is not None else 0
+    told = replace(adjusted(heir, row, standing), points=points, reason=facts.MERGED_IN)
+    _publish(work, heir, contract.ADJUSTED, row, told)
 
 
 def _publish(

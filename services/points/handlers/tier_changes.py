@@ -14,11 +14,11 @@ from services.points.domain import bonus, lots, packing
 from services.points.domain.bonus import TierInForce
 from services.points.domain.wording import multiplier_text
 from services.points.handlers.settling import settle
+from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_HEIR, FLAG_MERGED, Account, EntryRow
 from services.points.ledger import customers as store
 from services.points.ledger.activities import lock_by_account
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, TierRef
 from shared.contracts.tiers import TierChanged
 from shared.events.model import Event, Work
 from shared.ids import derive, digest_uuid
@@ -158,22 +158,6 @@ class TierChanges:
             contract.ADJUSTED,
             derive(contract.ADJUSTED, str(entry_id)),
             work.now,
-            _adjusted(row, account),
+            adjusted(account, row),
         )
         return row
-
-
-def _adjusted(row: EntryRow, account: Account) -> PointsAdjusted:
-    return PointsAdjusted(
-        customer_id=account.customer_id,
-        entry_id=str(row.entry_id),
-        lot_id=str(row.lot_id),
-        order_id=row.order_id,
-        points=row.points,
-        reason=row.reason or "",
-        occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=TierRef(row.tier, row.multiplier),
-        cause=row.event_id,
-    )

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
+from msgspec.structs import replace
+
 from services.points import ledger
 from services.points.domain import facts, spending
 from services.points.domain.spending import Refused, Spendable
 from services.points.handlers.covers import cover
 from services.points.handlers.lines import Line, line
 from services.points.handlers.spending import insufficient, unknown_customer
+from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_SPENT, Account, EntryRow
 from services.points.ledger import spending as store
 from services.points.ledger.spending import Purse
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, TierRef
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
@@ -107,19 +109,7 @@ class Transfers:
 
 
 def _tell(work: Work, account: Account, row: EntryRow) -> None:
-    told = PointsAdjusted(
-        customer_id=account.customer_id,
-        entry_id=str(row.entry_id),
-        lot_id=str(row.lot_id),
-        order_id=None,
-        points=row.points,
-        reason=REASON,
-        occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=TierRef(None, row.multiplier),
-        cause=row.event_id,
-    )
+    told = replace(adjusted(account, row), reason=REASON)
     event_id = derive(contract.ADJUSTED, str(row.entry_id))
     who = account.customer_id
     work.publish(contract.TOPIC, who, contract.ADJUSTED, event_id, row.occurred_at, told)

@@ -8,11 +8,11 @@ from typing import Any
 
 from services.points import ledger
 from services.points.domain import facts
-from services.points.handlers.granting import NO_TIER
+from services.points.handlers.telling import adjusted
 from services.points.ledger import Account, EntryRow
 from services.points.ledger import customers as store
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, Standing
+from shared.contracts.points import Standing
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
@@ -61,20 +61,8 @@ def _entry(work: Work, program: Program, account: Account, lot: Any) -> EntryRow
         reason=facts.CARD_BLOCKED,
         explanation=facts.pack_fact(facts.CARD_BLOCKED, points, 0, [lot["card_number"]], program),
     )
-    told = PointsAdjusted(
-        customer_id=account.customer_id,
-        entry_id=str(entry_id),
-        lot_id=str(row.lot_id),
-        order_id=row.order_id,
-        points=points,
-        reason=facts.CARD_BLOCKED,
-        occurred_at=row.occurred_at,
-        available_at=row.available_at,
-        expires_at=row.expires_at,
-        tier=NO_TIER,
-        cause=row.event_id,
-        standing=Standing(str(row.lot_id), row.seq, 0, "0", 0, row.occurred_at, []),
-    )
+    standing = Standing(str(row.lot_id), row.seq, 0, "0", 0, row.occurred_at, [])
+    told = adjusted(account, row, standing)
     event_id = derive(contract.ADJUSTED, str(entry_id))
     work.publish(contract.TOPIC, account.customer_id, contract.ADJUSTED, event_id, work.now, told)
     return row
