@@ -10,7 +10,6 @@ from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -27,6 +26,7 @@ from shared.cli.common import DirOption, layout_of, load_stack
 from shared.cli.compare import Comparison, Outcome
 from shared.cli.lag import Away, Watcher
 from shared.cli.quiet import silence
+from shared.cli.rebuilding import superuser_of
 from shared.cli.whatif import Rules, Side, sides
 from shared.cli.words import counted
 from shared.contracts import activities, purchases
@@ -35,8 +35,6 @@ from shared.db import statements
 from shared.errors import UsageError
 from shared.events.model import Record
 from shared.program import Program, ProgramError, load
-from shared.stack.credentials import SUPERUSER, Credentials
-from shared.stack.files import read_json
 from shared.stack.layout import Layout
 
 sql = statements.load(Path(__file__).parent / "sql" / "simulate.sql")
@@ -45,7 +43,6 @@ _moves = msgspec.json.Decoder(list[TierMove])
 TOPICS = (purchases.TOPIC, activities.TOPIC)
 BATCH_RECORDS = 2000
 BROKER_MS_MAX = 10_000
-POSTGRES_PORT = 5432
 
 
 class _Data(msgspec.Struct):
@@ -136,11 +133,10 @@ def _instant(text: str | None, program: Program, days: int) -> datetime | None:
 
 def _admin(stack: Mapping[str, Any], layout: Layout) -> str:
     """The address of the local stack's superuser; elsewhere somebody has to name one."""
-    known = read_json(layout.credentials_json)
-    if known is None:
+    found = superuser_of(stack, layout)
+    if found is None:
         raise UsageError("name a role that may make databases: --scratch postgresql://…")
-    server = urlsplit(stack["postgres"]["points"])
-    return Credentials(**known).dsn(SUPERUSER, server.port or POSTGRES_PORT)
+    return found
 
 
 async def _replay(
