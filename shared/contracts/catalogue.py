@@ -65,8 +65,6 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     rewards.VOUCHER_REVOKED: rewards.VoucherChanged,
     rewards.VOUCHER_REINSTATED: rewards.VoucherChanged,
 }
-# On our topics by contract, but brought to life by a later version: named in the dead letter's reason.
-NOT_YET: frozenset[str] = frozenset()
 
 _TOPIC_BY_PREFIX = {
     "treue.purchase.": purchases.TOPIC,
@@ -79,7 +77,7 @@ _TOPIC_BY_PREFIX = {
 }
 TOPIC_OF: dict[str, str] = {
     event_type: topic
-    for event_type in (*STRUCTS, *NOT_YET)
+    for event_type in STRUCTS
     for prefix, topic in _TOPIC_BY_PREFIX.items()
     if event_type.startswith(prefix)
 }

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from shared.contracts.catalogue import NOT_YET
 from shared.contracts.envelope import EVENT_BYTES_MAX, ID_CHARS_MAX, SPEC_VERSION, Incoming
 from shared.errors import Poison
 from shared.events.model import Event, Record, Route
@@ -98,10 +97,6 @@ class Decoder:
         )
 
     def _unknown(self, event_type: str) -> Poison:
-        if event_type in NOT_YET:
-            return Poison(
-                "type", f"{event_type!r} is not supported yet by this version; replay it later"
-            )
         known = ", ".join(sorted(self._decoders))
         return Poison(
             "type", f"unknown type {event_type[:200]!r} on {self._topic}; known here: {known}"
