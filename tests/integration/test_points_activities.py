@@ -8,13 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.points import intake, invariants
+from services.points import intake
 from shared import program as programs
 from shared.contracts import activities
-from shared.db.types import Pool
-from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.events import activity, event, purchase, record
+from tests.fixtures.points import balances, violations
 from tests.fixtures.streams import counts, running
 
 pytestmark = pytest.mark.servers
@@ -39,17 +38,6 @@ earning:
 @pytest.fixture(scope="module")
 def rules() -> Program:
     return programs.parse(RULES)
-
-
-async def violations(pool: Pool, program: Program) -> list[str]:
-    async with pool.acquire() as conn:
-        found = await check(conn, (*COMMON, *invariants.of(program)))
-    return [result.name for result in found if result.violations]
-
-
-async def balances(pool: Pool) -> dict[str, int]:
-    rows = await pool.fetch("SELECT customer_id, balance FROM accounts WHERE balance <> 0")
-    return dict(tuple(row) for row in rows)
 
 
 async def feed(runner: Any, told: list[dict[str, Any]], start: int = 0) -> None:

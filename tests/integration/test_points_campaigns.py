@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from pydantic import TypeAdapter
 
-from services.points import intake, invariants
+from services.points import intake
 from services.points.api.quote import router
 from services.points.domain import explain
 from services.points.domain.explain import Explanation
@@ -25,7 +25,6 @@ from shared.db.types import Pool
 from shared.events.runner import Runner
 from shared.http.app import create_app
 from shared.http.keys import KeyRing
-from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.events import (
     card,
@@ -40,6 +39,7 @@ from tests.fixtures.events import (
     tier_change,
 )
 from tests.fixtures.http_probe import ALL, client_of, keys_file
+from tests.fixtures.points import violations
 from tests.fixtures.streams import running
 
 pytestmark = pytest.mark.servers
@@ -67,12 +67,6 @@ def rules(*campaigns: dict[str, Any]) -> Program:
 
 CAPPED = {"id": "capped", "multiplier": "2", "cap": {"per_customer": 100}}
 WELCOME = {"id": "welcome", "bonus": 50, "when": {"first_purchase": True}}
-
-
-async def violations(pool: Pool, program: Program) -> list[str]:
-    async with pool.acquire() as conn:
-        found = await check(conn, (*COMMON, *invariants.of(program)))
-    return [result.name for result in found if result.violations]
 
 
 async def lots(pool: Pool) -> dict[str, tuple[int, int]]:

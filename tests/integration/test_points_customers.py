@@ -9,13 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.points import intake, invariants
+from services.points import intake
 from shared import program as programs
-from shared.contracts import activities
 from shared.db.types import Pool
-from shared.invariants import COMMON, check
 from shared.program import Program
-from tests.fixtures.events import card, enrolment, event, purchase, record
+from tests.fixtures.events import card, enrolment, event, purchase
+from tests.fixtures.points import Feed, balances, violations
 from tests.fixtures.streams import counts, running
 
 pytestmark = pytest.mark.servers
@@ -42,17 +41,6 @@ def opt_in() -> Program:
     return programs.parse(RULES.format(enrolment="opt_in"))
 
 
-async def violations(pool: Pool, program: Program) -> list[str]:
-    async with pool.acquire() as conn:
-        found = await check(conn, (*COMMON, *invariants.of(program)))
-    return [result.name for result in found if result.violations]
-
-
-async def balances(pool: Pool) -> dict[str, int]:
-    rows = await pool.fetch("SELECT customer_id, balance FROM accounts WHERE balance <> 0")
-    return dict(tuple(row) for row in rows)
-
-
 async def why(pool: Pool) -> dict[str, str]:
     """The purchases without credit, and why."""
     rows = await pool.fetch(
@@ -60,22 +48,6 @@ async def why(pool: Pool) -> dict[str, str]:
         " WHERE NOT EXISTS (SELECT FROM entries e WHERE e.entry_id = u.purchase_id)"
     )
     return dict(tuple(row) for row in rows)
-
-
-class Feed:
-    """Events to a runner, each to its topic, one batch at a time."""
-
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
-        self._next = {"treue.purchases": 0, activities.TOPIC: 0}
-
-    async def __call__(self, *told: dict[str, Any]) -> None:
-        batch = []
-        for one in told:
-            topic = activities.TOPIC if ".customer." in one["type"] else "treue.purchases"
-            batch.append(record(one, self._next[topic], topic))
-            self._next[topic] += 1
-        assert await self._runner.process(batch)
 
 
 def guest(order: str, at: str = "2026-05-01T10:00:00Z", amount: str = "40.00", **more: Any) -> Any:

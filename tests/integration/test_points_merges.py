@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.points import intake, invariants, views
+from services.points import intake, views
 from services.points.handlers.spending import Spending, Wish
 from shared import program as programs
-from shared.contracts import activities
 from shared.db.types import Pool
 from shared.events.model import Work
-from shared.invariants import COMMON, check
 from shared.program import Program
-from tests.fixtures.events import card, enrolment, event, merge, purchase, record
+from tests.fixtures.events import card, enrolment, event, merge, purchase
+from tests.fixtures.points import Feed, balances, violations
 from tests.fixtures.streams import NOW, counts, running
 
 pytestmark = pytest.mark.servers
@@ -44,17 +43,6 @@ def automatic() -> Program:
     return programs.parse(RULES.replace("opt_in", "automatic"))
 
 
-async def violations(pool: Pool, program: Program) -> list[str]:
-    async with pool.acquire() as conn:
-        found = await check(conn, (*COMMON, *invariants.of(program)))
-    return [result.name for result in found if result.violations]
-
-
-async def balances(pool: Pool) -> dict[str, int]:
-    rows = await pool.fetch("SELECT customer_id, balance FROM accounts WHERE balance <> 0")
-    return dict(tuple(row) for row in rows)
-
-
 async def available(pool: Pool, customer: str) -> tuple[int, int]:
     """What a customer's id answers: available points and deficit."""
     async with pool.acquire() as conn:
@@ -66,22 +54,6 @@ async def available(pool: Pool, customer: str) -> tuple[int, int]:
 async def told(pool: Pool) -> list[dict[str, Any]]:
     rows = await pool.fetch("SELECT payloads FROM outbox ORDER BY id")
     return [msgspec.json.decode(payload) for row in rows for payload in row["payloads"]]
-
-
-class Feed:
-    """Events to a runner, each to its topic, one batch at a time."""
-
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
-        self._next = {"treue.purchases": 0, activities.TOPIC: 0}
-
-    async def __call__(self, *events: dict[str, Any]) -> None:
-        batch = []
-        for one in events:
-            topic = activities.TOPIC if ".customer." in one["type"] else "treue.purchases"
-            batch.append(record(one, self._next[topic], topic))
-            self._next[topic] += 1
-        assert await self._runner.process(batch)
 
 
 def refund(order: str, customer: str, at: str = "2026-06-10T10:00:00Z") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.points import intake, invariants, views
+from services.points import intake, views
 from services.points.handlers.spending import Spending, Wish
 from services.points.jobs.due import tell_due
 from services.points.jobs.refunds import look_again
@@ -19,7 +19,6 @@ from shared.contracts import tiers
 from shared.contracts.points import CLAWED_BACK
 from shared.db.types import Pool
 from shared.events.model import Work
-from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.events import (
     cancelled,
@@ -32,6 +31,7 @@ from tests.fixtures.events import (
     refunded,
     tier_change,
 )
+from tests.fixtures.points import violations
 from tests.fixtures.streams import NOW, running
 from tests.unit.points import samples
 
@@ -39,12 +39,6 @@ pytestmark = pytest.mark.servers
 
 # 49 points: the second line of the golden case.
 TWO = event(purchase(lines=[line(1, "8.17"), line(2, "24.50", "2")]))
-
-
-async def violations(pool: Pool, program: Program) -> list[str]:
-    async with pool.acquire() as conn:
-        found = await check(conn, (*COMMON, *invariants.of(program)))
-    return [result.name for result in found if result.violations]
 
 
 async def taken(pool: Pool) -> list[int]:

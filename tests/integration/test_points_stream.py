@@ -11,24 +11,18 @@ import asyncpg
 import msgspec
 import pytest
 
-from services.points import intake, invariants
+from services.points import intake
 from shared.contracts import purchases, tiers
 from shared.db.types import Pool
 from shared.events.model import Event, Route, Work
 from shared.events.runner import POISON_IN_A_ROW_MAX
-from shared.invariants import COMMON, check
 from shared.program import Program
 from tests.fixtures.events import event, line, move, purchase, record, records, tier_change
+from tests.fixtures.points import violations
 from tests.fixtures.servers import owner_of
 from tests.fixtures.streams import counts, running
 
 pytestmark = pytest.mark.servers
-
-
-async def violations(pool: Pool, program: Program) -> list[str]:
-    async with pool.acquire() as conn:
-        found = await check(conn, (*COMMON, *invariants.of(program)))
-    return [result.name for result in found if result.violations]
 
 
 async def lots(pool: Pool) -> list[tuple[Any, ...]]:
