@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.points.settings import Settings
-from shared import program
 from shared.invariants import Invariant
 from shared.program import versions
 from shared.service import Facts, Service, api_app
@@ -66,7 +65,7 @@ def invariants(settings: Settings) -> Sequence[Invariant]:
     """What must always hold in this service's database, and that nobody has edited it."""
     from services.points.invariants import PROOF, of  # noqa: PLC0415
 
-    return (*of(program.load(settings.program)), *PROOF)
+    return (*of(versions.load(settings.program, settings.program_versions)), *PROOF)
 
 
 def facts() -> Facts:

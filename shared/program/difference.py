@@ -14,7 +14,7 @@ from shared.clock import Period
 from shared.program.mistakes import Path, dotted
 from shared.program.model import Program
 
-Reach = Literal["reading", "reports", "purchases", "tiers", "rewards", "everything"]
+Reach = Literal["reading", "reports", "purchases", "campaigns", "tiers", "rewards", "everything"]
 
 # Whom a change reaches, by the longest path that fits; what is named nowhere reaches everything.
 REACHES: tuple[tuple[Path, Reach], ...] = (
@@ -27,6 +27,7 @@ REACHES: tuple[tuple[Path, Reach], ...] = (
     (("corrections",), "purchases"),
     (("earning",), "purchases"),
     (("earning", "point_value"), "reports"),
+    (("earning", "campaigns"), "campaigns"),
     (("tiers",), "tiers"),
     (("rewards",), "rewards"),
     (("vouchers",), "rewards"),
@@ -35,6 +36,7 @@ SAYS: Mapping[Reach, str] = {
     "reading": "only what people read",
     "reports": "only reports",
     "purchases": "what happens from then on; lots keep their points and dates",
+    "campaigns": "purchases from then on; what caps and budgets have given counts on",
     "tiers": "the way of every customer through the levels",
     "rewards": "rewards and vouchers issued from then on",
     "everything": "every point there is",

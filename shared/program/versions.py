@@ -29,6 +29,7 @@ MAY_CHANGE: tuple[Place, ...] = (
     ("earning", "exclude"),
     ("earning", "available_after"),
     ("earning", "expiry"),
+    ("earning", "campaigns"),
     # Bounds of what people may book from then on.
     ("corrections",),
 )

@@ -114,6 +114,10 @@ def test_what_would_value_old_points_anew_is_refused(
         ("available_after: P0D", "available_after: P14D"),
         ("expiry: {after: P12M, round_up: month_end}", "expiry: {kind: none}"),
         ("name: Treueprogramm", "name: Punkte"),
+        (
+            "net_of_tax: false",
+            "campaigns: [{id: spring, from: 2027-03-01, until: 2027-05-31, bonus: 5}]",
+        ),
     ],
 )
 def test_what_a_purchase_earns_and_how_long_it_lasts_may_change(

@@ -113,7 +113,9 @@ def replay(
         for campaign, points in draws(decision, one.drawn).items():
             spent[campaign] = spent.get(campaign, 0) + points
         for grant in decision.grants:
-            given[grant.offer.id] = given.get(grant.offer.id, 0) + grant.points
+            # What was given under rules without this cap counts for none: not all of it is remembered.
+            if grant.offer.per_customer is not None:
+                given[grant.offer.id] = given.get(grant.offer.id, 0) + grant.points
         found[one.lot_id] = tier, decision
     return found
 

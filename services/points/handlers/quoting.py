@@ -70,9 +70,8 @@ class Quotes:
             )
         tier, award = self._purchases.award(purchase, account.timeline, decided.get(purchase.id))
         data = purchase.event.data
-        packed = packing.pack(
-            data, purchase.assessment, award, tier, self._program, purchase.columns
-        )
+        program = self._program.at(data.occurred_at)
+        packed = packing.pack(data, purchase.assessment, award, tier, program, purchase.columns)
         told = explain.unpack(packed, self._names)
         lines = [(line.line_id, line.points) for line in told.lines]
         return Quote(award.total, award.base, award.bonus, lines, told)

@@ -43,6 +43,7 @@ class TierChanges:
 
     async def handle(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
         """Take over the customers' ways through the tiers, and correct the bonus of what was credited before."""
+        self._program.look()
         newest: dict[str, Event[TierChanged]] = {}
         for event in events:
             held = newest.get(event.data.customer_id)
@@ -149,7 +150,10 @@ class TierChanges:
             multiplier=multiplier_text(tier.multiplier),
             reason=lots.TIER_BONUS,
             explanation=packing.pack_correction(
-                exact, (before, award["total"]), (tier, award["total"] + delta), self._program
+                exact,
+                (before, award["total"]),
+                (tier, award["total"] + delta),
+                self._program.at(award["occurred_at"]),
             ).decode(),
         )
         work.publish(

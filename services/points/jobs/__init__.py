@@ -28,6 +28,7 @@ def job(program: Program) -> Callable[[Pool, Callable[[], None]], Awaitable[None
 
     async def run(pool: Pool, wake: Callable[[], None]) -> None:
         nonlocal audited
+        program.look()
         await time_out(pool, wake, program, clock.now())
         await tell_due(pool, wake, program, clock.now())
         await look_again(pool, wake, program, clock.now())
