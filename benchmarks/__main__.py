@@ -131,10 +131,11 @@ def rebuild_bench(count: int) -> int:
     console.print(
         f"{found.purchases:,} purchases, {found.entries:,} entries: live in {found.live_seconds:.1f} s"
         f" ({found.entries / found.live_seconds:,.0f} entries/s), rebuilt and compared in"
-        f" {found.rebuild_seconds:.1f} s ({found.entries / found.rebuild_seconds:,.0f} entries/s);"
+        f" {found.rebuild_seconds:.1f} s ({found.entries / found.rebuild_seconds:,.0f} entries/s), peak MiB"
+        f" {', '.join(f'{name} {mib:,.0f}' for name, mib in found.peak_mib.items())};"
         f" {'every customer is equal' if found.equal else 'CUSTOMERS DIFFER'}"
     )
-    report.keep([], [], None, None, f"python -m benchmarks --rebuild {count}", found)
+    report.keep_rebuild(found, f"python -m benchmarks --rebuild {count}")
     return 0 if found.equal else 1
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,13 @@ DRAIN_SECONDS_MAX = 3600
 
 @dataclass(frozen=True)
 class Outcome:
-    """Entries of the ledger, seconds until the live stack had them, and seconds of the rebuild."""
+    """Entries of the ledger, seconds until the live stack had them, seconds of the rebuild, and its memory."""
 
     purchases: int
     entries: int
     live_seconds: float
     rebuild_seconds: float
+    peak_mib: Mapping[str, float]
     equal: bool
 
 
@@ -42,7 +44,7 @@ def measure(folder: Path, count: int) -> Outcome:
         live = time.perf_counter() - began
         entries = uvloop.run(_entries(running["postgres"]["points"]))
         told = json.loads(_treue("rebuild", "--json", "--dir", str(folder)))
-        return Outcome(count, entries, live, told["seconds"], told["equal"])
+        return Outcome(count, entries, live, told["seconds"], told["peak_mib"], told["equal"])
 
 
 def _treue(*arguments: str) -> str:

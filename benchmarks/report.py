@@ -22,6 +22,7 @@ from benchmarks.spending import CLIENTS
 from benchmarks.spending import Outcome as Spending
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
+REBUILD = LATEST.with_name("rebuild.json")
 OURS = "treue"
 ABOUT = {
     "treue": "points worker (ours)",
@@ -234,7 +235,6 @@ def keep(
     latency: Outcome | None,
     spent: Spending | None,
     command: str,
-    rebuilt: Rebuilt | None = None,
 ) -> None:
     """Write benchmarks/results/latest.json."""
     document: dict[str, Any] = {
@@ -253,6 +253,16 @@ def keep(
         "rounds": [asdict(result) | {"rate": result.rate} for result in results],
         "latency": asdict(latency) if latency else None,
         "spending": asdict(spent) if spent else None,
-        "rebuild": asdict(rebuilt) if rebuilt else None,
     }
     LATEST.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def keep_rebuild(found: Rebuilt, command: str) -> None:
+    """Write benchmarks/results/rebuild.json: it is measured alone, and shall not put out what a full run found."""
+    document = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine_name(),
+        "command": command,
+        **asdict(found),
+    }
+    REBUILD.write_text(json.dumps(document, indent=1) + "\n")

@@ -83,7 +83,7 @@ def _take(role: str, service: Service, settings: ServiceSettings) -> int:
     elif role == "replay":
         from shared.events.replay import replay  # noqa: PLC0415
 
-        return asyncio.run(replay(service.worker(settings)))
+        return replay(service.worker(settings))
     elif role == "migrate":
         return asyncio.run(_migrate(service, settings))
     elif role in {"facts", "take-facts"}:

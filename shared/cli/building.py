@@ -13,7 +13,8 @@ from rich.status import Status
 
 from shared.cli import inputs, rebuilding
 from shared.cli.export import Kept, kept_by, positions
-from shared.cli.rebuilding import Databases, Rebuilt
+from shared.cli.feeding import Rebuilt
+from shared.cli.rebuilding import Databases
 from shared.contracts import rewards
 from shared.contracts.catalogue import CONSUMES
 from shared.db import roles

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,10 @@ from shared.errors import UsageError
 from shared.stack.files import read_json
 
 NAMED_MAX = 20
+KIB_A_MIB = 1024
+
+# Customers in order, each with the fingerprint of what they have.
+Each = AsyncIterator[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -44,6 +49,7 @@ class Report:
     dead_letters: int = 0
     seconds: float = 0.0
     moved: bool = False
+    peak_mib: dict[str, float] = field(default_factory=dict)
     databases: list[str] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=dict)
 
@@ -99,34 +105,51 @@ async def _rebuild(site: Site, status: Status) -> Report:
         if site.live is not None:
             report.parts = await compare(site.live["postgres"], done.databases)
     report.seconds = round((clock.now() - began).total_seconds(), 1)
+    report.peak_mib = {"command": _peak(RUSAGE_SELF), "largest service": _peak(RUSAGE_CHILDREN)}
     return report
+
+
+def _peak(who: int) -> float:
+    """The most memory that this process, or the largest of those it has waited for, has ever had at once."""
+    return round(getrusage(who).ru_maxrss / KIB_A_MIB, 1)
 
 
 async def compare(live: Mapping[str, str], made: Databases) -> dict[str, Part]:
     """Every customer's share of every part of the digest, here and there."""
     found: dict[str, Part] = {}
     for service, name, items in of_items():
-        part = found[name] = Part()
         query = OF_EACH.format(items=items)
         async with (
             connection(service, live[service]) as one,
             connection(service, made.dsns[service]) as other,
+            one.transaction(isolation="repeatable_read", readonly=True),
+            other.transaction(isolation="repeatable_read", readonly=True),
         ):
-            here, there = await _each(one, query), await _each(other, query)
-        part.customers = len(here)
-        differ = sorted(
-            key for key in here.keys() | there.keys() if here.get(key) != there.get(key)
-        )
-        part.differ, part.named = len(differ), differ[:NAMED_MAX]
+            found[name] = await _differing(_each(one, query), _each(other, query))
     return found
 
 
-async def _each(conn: Connection, query: str) -> dict[str, bytes]:
-    async with conn.transaction(isolation="repeatable_read", readonly=True):
-        return {
-            row["key"]: bytes.fromhex(row["sha256"])
-            async for row in conn.cursor(query, prefetch=1000, timeout=600)
-        }
+async def _differing(here: Each, there: Each) -> Part:
+    """Read both alongside each other, in the order of customers: neither has to fit into memory."""
+    part = Part()
+    one, other = await anext(here, None), await anext(there, None)
+    while one or other:
+        key = min(row[0] for row in (one, other) if row)
+        part.customers += one is not None and one[0] == key
+        if one != other:
+            part.differ += 1
+            if len(part.named) < NAMED_MAX:
+                part.named.append(key)
+        if one and one[0] == key:
+            one = await anext(here, None)
+        if other and other[0] == key:
+            other = await anext(there, None)
+    return part
+
+
+async def _each(conn: Connection, query: str) -> Each:
+    async for row in conn.cursor(query, prefetch=1000, timeout=600):
+        yield row["key"], row["sha256"]
 
 
 def _plain(report: Report) -> dict[str, Any]:
@@ -137,6 +160,7 @@ def _plain(report: Report) -> dict[str, Any]:
         "facts": report.facts,
         "dead_letters": report.dead_letters,
         "seconds": report.seconds,
+        "peak_mib": report.peak_mib,
         "moved": report.moved,
         "databases": report.databases,
         "parts": {

@@ -1,7 +1,7 @@
 """Builds the three databases anew from what the services were told: their own code, nobody else's data.
 
 Each service runs as a process that is fed through a pipe; what one publishes is handed to the others until nothing
-moves any more. Nothing is written to Kafka, no consumer group is joined, and no other database is touched.
+moves any more (``feeding``). Nothing is written to Kafka, no group is joined, and no other database is touched.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,29 +19,19 @@ from typing import IO, Any
 
 import asyncpg
 
+from shared.cli.feeding import PIPE, Rebuilt, fed
 from shared.cli.verify import environment
 from shared.cli.whatif import Process
-from shared.contracts import points, tiers
-from shared.contracts.catalogue import CONSUMES, DEAD_LETTERS
+from shared.contracts.catalogue import CONSUMES
 from shared.db import roles
 from shared.db.pool import CONNECT_SECONDS_MAX
 from shared.db.types import Connection
 from shared.errors import UsageError
-from shared.events.model import Record
-from shared.events.replay import Ask
 from shared.stack.credentials import SUPERUSER
 from shared.stack.files import read_json
 from shared.stack.layout import Layout
 
-# Records that services hand each other have no place in Kafka; these partitions are nobody else's.
-PIPE = 1_000_000
-HANDED = (points.TOPIC, tiers.TOPIC)
 FACTS_SECONDS_MAX = 600
-# Time may let something happen that lets something happen: levels fall, so bonuses change.
-ROUNDS_MAX = 10
-
-Place = tuple[str, int, int]
-Message = tuple[str, bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -92,9 +81,15 @@ async def databases(
         for service, name in names.items():
             await conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             await conn.execute(f"CREATE DATABASE {name}")
+            # Until it is whole nobody would miss it in a crash.
+            await conn.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
             made.dsns[service] = await _give_to(conn, made, service, known)
         yield made
         done = True
+        if keep:
+            for name in names.values():
+                await conn.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
+            await conn.execute("CHECKPOINT")
     finally:
         if not (keep and done):
             for name in names.values():
@@ -113,60 +108,6 @@ async def _give_to(conn: Connection, made: Databases, service: str, known: set[s
     return roles.acting_as(dsn, service)
 
 
-class Rebuilt:
-    """The three services, fed from outside; ``counts`` is what became of what was fed."""
-
-    def __init__(self, processes: Mapping[str, Process], now: datetime) -> None:
-        self.counts: Counter[str] = Counter()
-        self._processes = processes
-        self._now = now
-        self._offsets: defaultdict[tuple[str, str], int] = defaultdict(int)
-
-    async def feed(self, records: Sequence[Record], buried: Iterable[Place] = ()) -> None:
-        """Apply records from outside, and all that follows. What is ``buried`` stays so, whatever we think now."""
-        skipped = frozenset(buried)
-        for name, topics in CONSUMES.items():
-            told = [
-                (
-                    *(r.topic, r.partition, r.offset, r.key),
-                    None if (r.topic, r.partition, r.offset) in skipped else r.value,
-                    *(list(r.headers), r.timestamp),
-                )
-                for r in records
-                if r.topic in topics
-            ]
-            if told:
-                await self._settle(await self._processes[name].ask(Ask(self._now, told)))
-        self.counts["records"] += len(records)
-
-    async def let_time_pass(self) -> None:
-        """What time has done by now: points that ended, levels that ran out, and what follows from that."""
-        for _ in range(ROUNDS_MAX):
-            told: list[Message] = []
-            for process in self._processes.values():
-                told += await process.ask(Ask(self._now, [], job=True))
-            if not any(topic in HANDED for topic, _, _ in told):
-                return
-            await self._settle(told)
-
-    async def _settle(self, messages: list[Message]) -> None:
-        while messages:
-            self.counts["dead letters"] += sum(topic == DEAD_LETTERS for topic, _, _ in messages)
-            told: list[Message] = []
-            for name, process in self._processes.items():
-                mine = [m for m in messages if m[0] in HANDED and m[0] in CONSUMES[name]]
-                if mine:
-                    told += await process.ask(Ask(self._now, self._numbered(name, mine)))
-            messages = told
-
-    def _numbered(self, name: str, messages: Sequence[Message]) -> list[Any]:
-        records: list[Any] = []
-        for topic, key, payload in messages:
-            records.append((topic, PIPE, self._offsets[name, topic], key, payload, [], 0))
-            self._offsets[name, topic] += 1
-        return records
-
-
 @asynccontextmanager
 async def services(
     made: Databases, stack: Mapping[str, Any], layout: Layout, now: datetime
@@ -182,7 +123,8 @@ async def services(
             started = await _start(name, "replay", settings, errors)
             processes[name] = Process(name, started, errors)
             ended.push_async_callback(processes[name].close)
-        yield Rebuilt(processes, now)
+        async with fed(processes, now) as rebuilt:
+            yield rebuilt
     await _forget_pipes(made)
 
 

@@ -53,7 +53,16 @@ class Process:
         self._offsets: dict[str, int] = defaultdict(int)
 
     async def ask(self, asked: Ask) -> list[Message]:
-        """Have records applied; what was published in doing so."""
+        """Have records applied; all that was published in doing so."""
+        reply = await self.exchange(asked)
+        messages = reply.messages
+        while reply.more:
+            reply = await self.exchange(Ask(asked.now, []))
+            messages += reply.messages
+        return messages
+
+    async def exchange(self, asked: Ask) -> Reply:
+        """Have records applied; what was published in doing so, as much of it as one reply takes."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101 - both are pipes
         assert stdout is not None  # noqa: S101
@@ -64,7 +73,7 @@ class Process:
             data = await stdout.readexactly(int.from_bytes(head, "little"))
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             raise TreueError(f"{self.name} gave up: {self.last_words()}") from None
-        return _reply.decode(data).messages
+        return _reply.decode(data)
 
     async def hand(self, messages: Sequence[Message], now: datetime) -> list[Message]:
         """Hand over what another service published."""

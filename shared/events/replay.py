@@ -6,6 +6,7 @@ Frames are msgpack with their length (4 bytes, little endian) in front; each is 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from shared.db import pool as database
@@ -24,7 +26,7 @@ from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
 from shared.events.model import Record
 from shared.events.runner import Runner
-from shared.events.worker import WorkerSpec
+from shared.events.worker import GC_THRESHOLDS, WorkerSpec
 
 sql = statements.load(Path(__file__).parent / "sql" / "replay.sql")
 
@@ -32,6 +34,8 @@ LENGTH_BYTES = 4
 FRAME_BYTES_MAX = 512 * 1024 * 1024
 # What is replayed was long before: time tells what it does to it at once, and need not wait for quiet.
 BEFORE = timedelta(minutes=5)
+# Rows of the outbox, each what a transaction published, in one reply: time may have a lot to tell.
+REPLY_ROWS_MAX = 16
 
 
 class Ask(msgspec.Struct, array_like=True):
@@ -43,9 +47,10 @@ class Ask(msgspec.Struct, array_like=True):
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """What was published in doing so: topic, key and payload of each event."""
+    """What was published in doing so: topic, key and payload of each event; ``more`` waits to be asked for."""
 
     messages: list[tuple[str, bytes, bytes]]
+    more: bool = False
 
 
 _asked = msgspec.msgpack.Decoder(Ask)
@@ -69,8 +74,13 @@ def read_frame(stream: BinaryIO) -> bytes | None:
     return stream.read(size)
 
 
-async def replay(spec: WorkerSpec) -> int:
-    """Answer frames until there are no more."""
+def replay(spec: WorkerSpec) -> int:
+    """Answer frames until there are no more; as quick as a worker."""
+    gc.set_threshold(*GC_THRESHOLDS)
+    return uvloop.run(_answer(spec))
+
+
+async def _answer(spec: WorkerSpec) -> int:
     # Whatever prints goes where errors go: the answers have the pipe for themselves.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -94,17 +104,18 @@ async def replay(spec: WorkerSpec) -> int:
                 await runner.process([Record(*item) for item in asked.records])
             if asked.job and spec.job is not None:
                 await spec.job(pool, lambda: None)
-            answers.write(frame(Reply(await _published(pool))))
+            answers.write(frame(await _published(pool)))
             answers.flush()
     finally:
         pool.terminate()
     return 0
 
 
-async def _published(pool: Pool) -> list[tuple[str, bytes, bytes]]:
-    rows: Sequence[Any] = await pool.fetch(sql.take_outbox)
-    return [
+async def _published(pool: Pool) -> Reply:
+    rows: Sequence[Any] = await pool.fetch(sql.take_outbox, REPLY_ROWS_MAX)
+    messages = [
         (row["topic"], key, payload)
         for row in rows
         for key, payload in zip(row["keys"], row["payloads"], strict=True)
     ]
+    return Reply(messages, len(rows) == REPLY_ROWS_MAX)
