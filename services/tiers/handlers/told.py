@@ -1,9 +1,9 @@
-"""One function per kind of event: append what counts, let the domain walk, publish what changed."""
+"""What points tells of lots: check it, keep what is new, and walk on the customers it may move."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,26 +12,17 @@ from uuid import UUID
 from asyncpg.pgproto import pgproto
 
 from services.tiers import ledger
-from services.tiers.domain import changes, standing, validation
-from services.tiers.domain.progression import timeline
+from services.tiers.domain import standing, validation
 from services.tiers.domain.qualification import Basis, Qualifying, Reduction, amount
 from services.tiers.domain.rules import Rules
 from services.tiers.domain.standing import Standing as Room
 from services.tiers.domain.validation import Numbers, Taken
-from services.tiers.ledger import Account, ChangeRow, QualifyingRow, StandingRow
-from shared.contracts import tiers as contract
+from services.tiers.handlers.walking import walk
+from services.tiers.ledger import Account, QualifyingRow, StandingRow
 from shared.contracts.points import PointsClawedBack, PointsEarned, Standing
-from shared.contracts.tiers import TierChanged, TierMove
 from shared.errors import Poison
 from shared.events.model import Event, Work
-from shared.ids import derive
 from shared.program import Program
-
-TYPES: dict[str, str] = {
-    "upgraded": contract.UPGRADED,
-    "retained": contract.RETAINED,
-    "downgraded": contract.DOWNGRADED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +96,6 @@ class Handlers:
             moving.append(account)
         await ledger.advance(work.conn, quiet, self.rules.version, work.now)
         await walk(work, self.rules, moving, lambda account: until[account.id])
-
-
-async def walk(
-    work: Work, rules: Rules, accounts: Sequence[Account], until: Callable[[Account], datetime]
-) -> int:
-    """Walk locked accounts anew from all their entries; store and publish what changed. Returns how many did."""
-    if not accounts:
-        return 0
-    ids = [account.id for account in accounts]
-    entries = await ledger.entries_of(work.conn, ids, rules.basis)
-    standings: dict[int, Room] = {}
-    timelines: dict[int, tuple[int, str | None, Sequence[TierMove]]] = {}
-    history: list[ChangeRow] = []
-    for account in accounts:
-        found = timeline(entries.get(account.id, ()), rules.tiers, rules.zone, until(account))
-        standings[account.id] = standing.standing_of(found, rules.tiers)
-        told = account.told()
-        if found.moves == told:
-            continue
-        account.revision += 1
-        level = None if found.level is None else found.level.id
-        timelines[account.id] = (account.revision, level, found.moves)
-        history += _history(account, told, found.moves, work.now)
-        _publish(work, account, told, found.moves, rules)
-    await ledger.walked(work.conn, standings, timelines, history, rules.version, work.now)
-    return len(timelines)
 
 
 def _checked(work: Work, events: Sequence[Event[Any]]) -> list[Told]:
@@ -236,48 +201,3 @@ def _standing(told: Told, found: Standing, account_id: int, now: datetime) -> St
         refund_id=None if refund is None else refund.refund_id,
         recorded_at=now,
     )
-
-
-def _history(
-    account: Account, told: Sequence[TierMove], moves: Sequence[TierMove], now: datetime
-) -> list[ChangeRow]:
-    return [
-        ChangeRow(
-            account_id=account.id,
-            revision=account.revision,
-            number=number,
-            kind=change.kind,
-            tier=change.move.tier,
-            previous=change.move.previous,
-            multiplier=change.move.multiplier,
-            since=change.move.since,
-            valid_until=change.move.valid_until,
-            reach=change.move.reach,
-            cause=change.move.cause,
-            replaced=None if change.replaced is None else ledger.encode(change.replaced),
-            recorded_at=now,
-        )
-        for number, change in enumerate(changes.between(told, moves))
-    ]
-
-
-def _publish(
-    work: Work, account: Account, told: Sequence[TierMove], moves: Sequence[TierMove], rules: Rules
-) -> None:
-    """An event for each move that is new, each with the whole way: a receiver needs only the newest."""
-    for move in changes.announced(told, moves, rules.tiers):
-        work.publish(
-            contract.TOPIC,
-            account.customer_id,
-            TYPES[move.kind],
-            derive(
-                "tier",
-                account.customer_id,
-                str(account.revision),
-                move.kind,
-                move.tier,
-                move.since.isoformat(),
-            ),
-            move.since,
-            TierChanged(account.customer_id, account.revision, move, list(moves)),
-        )
