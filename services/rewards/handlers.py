@@ -12,7 +12,15 @@ from services.rewards import ledger
 from services.rewards.domain import timelines
 from services.rewards.domain.announcements import announce
 from services.rewards.domain.codes import Keyring
-from services.rewards.domain.vouchers import Step, decide, reconcile, wanted
+from services.rewards.domain.vouchers import (
+    Claimed,
+    Step,
+    decide,
+    decide_anew,
+    promotions,
+    reconcile,
+    wanted,
+)
 from services.rewards.ledger import Account, Claim, Coded, Entry, Holdings
 from shared.contracts import rewards
 from shared.contracts.points import PointsEarned
@@ -33,6 +41,7 @@ class Handlers:
 
     async def tier_changes(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
         """Give, re-date, take back or give back vouchers, so that they follow the newest timelines."""
+        self.program.look()
         sound = _sound(work, events, timelines.check)
         customers = sorted({event.data.customer_id for event in sound})
         if not customers:
@@ -66,11 +75,20 @@ class Handlers:
         self, account: Account, event: Event[TierChanged], held: Holdings
     ) -> tuple[list[Claim], list[Entry]]:
         timeline = event.data.timeline
-        decided = decide(timeline, held.grants, self.program)
-        calls = wanted(timeline, {**held.grants, **decided})
+        decided = {
+            **decide(timeline, held.grants, self.program),
+            **decide_anew(timeline, held.claimed, held.grants, held.vouchers, self.program),
+        }
+        claimed = dict(held.claimed)
+        for move, cause in promotions(timeline) if decided else ():
+            if cause in decided:
+                number = claimed[cause].number + 1 if cause in claimed else 1
+                claimed[cause] = Claimed(number, self.program.at(move.since).version)
+        calls = wanted(timeline, {**held.grants, **decided}, claimed)
         changes = reconcile(account.customer_id, held.vouchers, calls)
         claims = [
-            Claim(account.account_id, cause, tuple(given)) for cause, given in decided.items()
+            Claim(account.account_id, cause, tuple(given), claimed[cause])
+            for cause, given in decided.items()
         ]
         return claims, [Entry(account, change, event.id) for change in changes]
 
@@ -92,7 +110,6 @@ class Handlers:
                 claims,
                 new,
                 entries,
-                program_version=self.program.version,
                 key_version=version,
                 now=work.now,
             )

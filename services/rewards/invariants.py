@@ -27,7 +27,7 @@ QUERIES = (
         "every voucher is one that its cause gives, and every definition that a cause gives has"
         " its voucher while the customer's way through the levels has the cause",
         "SELECT c.account_id, c.cause_type, c.cause_id, c.definitions, v.definition FROM vouchers v"
-        " JOIN claims c USING (account_id, cause_type, cause_id)"
+        " JOIN claims c USING (account_id, cause_type, cause_id, claim)"
         " WHERE v.definition <> ALL (c.definitions)"
         " UNION ALL"
         " SELECT c.account_id, c.cause_type, c.cause_id, c.definitions, d.definition FROM claims c"
@@ -101,7 +101,8 @@ def _deviations(
         if cause not in held.grants:
             wrong = f"not decided by program {program.version}"
             yield {"customer_id": customer_id, "cause": cause.id, "wrong": wrong}
-    for change in reconcile(customer_id, held.vouchers, wanted(timeline, held.grants)):
+    calls = wanted(timeline, held.grants, held.claimed)
+    for change in reconcile(customer_id, held.vouchers, calls):
         yield {
             "customer_id": customer_id,
             "cause": change.after.cause.id,

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from services.rewards.domain.terms import Terms, terms_from_json, terms_to_json
-from services.rewards.domain.vouchers import Change, State, Step, Voucher
+from services.rewards.domain.vouchers import Change, Claimed, State, Step, Voucher
 from shared.contracts.rewards import Cause
 from shared.contracts.tiers import TierMove
 from shared.db import statements
@@ -39,16 +39,18 @@ class Holdings:
     """What was decided for an account, and the vouchers that came of it."""
 
     grants: dict[Cause, dict[str, Terms]] = field(default_factory=dict)
+    claimed: dict[Cause, Claimed] = field(default_factory=dict)
     vouchers: list[Voucher] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a cause gives an account, decided now."""
+    """What a cause gives an account, decided now, by the version of the program in force at it."""
 
     account_id: int
     cause: Cause
     definitions: tuple[str, ...]
+    by: Claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,15 @@ def _add_holdings(found: dict[int, Holdings], rows: Iterable[asyncpg.Record]) ->
         if row["cause_type"] is None:
             continue
         account = found[row["account_id"]]
-        grants = account.grants.setdefault(Cause(row["cause_type"], row["cause_id"]), {})
+        cause, claim = Cause(row["cause_type"], row["cause_id"]), row["claim"]
+        newest = account.claimed.get(cause)
+        if newest is None or newest.number < claim:
+            newest = account.claimed[cause] = Claimed(claim, row["program_version"])
+            account.grants[cause] = {}
         if row["voucher_id"] is not None:
             voucher = _voucher(row)
-            grants[voucher.definition] = voucher.terms
+            if newest.number == claim:
+                account.grants[cause][voucher.definition] = voucher.terms
             account.vouchers.append(voucher)
 
 
@@ -131,7 +138,6 @@ async def follow(
     new: Sequence[Coded],
     entries: Sequence[Entry],
     *,
-    program_version: str,
     key_version: int,
     now: datetime,
 ) -> None:
@@ -142,11 +148,12 @@ async def follow(
         [account.account_id for account in moved],
         [account.revision for account in moved],
         [account.timeline for account in moved],
-        program_version,
         now,
         [claim.account_id for claim in claims],
         [claim.cause.type for claim in claims],
         [claim.cause.id for claim in claims],
+        [claim.by.number for claim in claims],
+        [claim.by.version for claim in claims],
         [msgspec.json.encode(claim.definitions).decode() for claim in claims],
         key_version,
         [voucher.id for voucher in vouchers],
@@ -159,18 +166,21 @@ async def follow(
         [voucher.issued_at for voucher in vouchers],
         [voucher.expires_at for voucher in vouchers],
         [item.fingerprint for item in new],
+        [voucher.claim for voucher in vouchers],
         *_steps(entries),
     )
 
 
 async def move_vouchers(conn: Connection, vouchers: Sequence[Voucher]) -> None:
-    """Give known vouchers their new state and dates."""
+    """Give known vouchers their new state, dates and, by another claim, terms."""
     await conn.execute(
         sql.move_vouchers,
         [voucher.id for voucher in vouchers],
         [voucher.state for voucher in vouchers],
         [voucher.issued_at for voucher in vouchers],
         [voucher.expires_at for voucher in vouchers],
+        [terms_to_json(voucher.terms) for voucher in vouchers],
+        [voucher.claim for voucher in vouchers],
     )
 
 
@@ -225,4 +235,5 @@ def _voucher(row: asyncpg.Record) -> Voucher:
         state=State(row["state"]),
         issued_at=row["issued_at"],
         expires_at=row["expires_at"],
+        claim=row["claim"],
     )

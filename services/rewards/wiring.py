@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.rewards.settings import Settings
-from shared import program
 from shared.invariants import Invariant
+from shared.program import versions
 from shared.service import Service, api_app
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def worker(settings: Settings) -> WorkerSpec:
     from services.rewards import intake, jobs  # noqa: PLC0415 - only workers need them
     from shared.events.worker import WorkerSpec  # noqa: PLC0415
 
-    rules = program.load(settings.program)
+    rules = versions.load(settings.program, settings.program_versions)
     return WorkerSpec(
         service="rewards",
         dsn=settings.database,
@@ -47,7 +47,10 @@ def api(settings: Settings) -> FastAPI:
         settings,
         migrations=MIGRATIONS,
         routers=[router],
-        state={"program": program.load(settings.program), "keyring": settings.keyring()},
+        state={
+            "program": versions.load(settings.program, settings.program_versions),
+            "keyring": settings.keyring(),
+        },
     )
 
 
@@ -55,7 +58,7 @@ def invariants(settings: Settings) -> Sequence[Invariant]:
     """What must always hold in this service's database."""
     from services.rewards.invariants import of  # noqa: PLC0415
 
-    return of(program.load(settings.program), settings.keyring())
+    return of(versions.load(settings.program, settings.program_versions), settings.keyring())
 
 
 SERVICE = Service("rewards", Settings, MIGRATIONS, worker, api, invariants)

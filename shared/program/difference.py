@@ -14,7 +14,9 @@ from shared.clock import Period
 from shared.program.mistakes import Path, dotted
 from shared.program.model import Program
 
-Reach = Literal["reading", "reports", "purchases", "campaigns", "tiers", "rewards", "everything"]
+Reach = Literal[
+    "reading", "reports", "purchases", "campaigns", "tiers", "rewards", "vouchers", "everything"
+]
 
 # Whom a change reaches, by the longest path that fits; what is named nowhere reaches everything.
 REACHES: tuple[tuple[Path, Reach], ...] = (
@@ -30,7 +32,7 @@ REACHES: tuple[tuple[Path, Reach], ...] = (
     (("earning", "campaigns"), "campaigns"),
     (("tiers",), "tiers"),
     (("rewards",), "rewards"),
-    (("vouchers",), "rewards"),
+    (("vouchers",), "vouchers"),
 )
 SAYS: Mapping[Reach, str] = {
     "reading": "only what people read",
@@ -38,7 +40,8 @@ SAYS: Mapping[Reach, str] = {
     "purchases": "what happens from then on; lots keep their points and dates",
     "campaigns": "purchases from then on; what caps and budgets have given counts on",
     "tiers": "the way of every customer through the levels",
-    "rewards": "rewards and vouchers issued from then on",
+    "rewards": "rewards that are taken from then on",
+    "vouchers": "vouchers given for what happens from then on; those that members have stay as they are",
     "everything": "every point there is",
 }
 # Items of a list are the same if these are.

@@ -150,6 +150,12 @@ class Program(Section):
         except (TreueError, OSError):
             log.exception("the versions of the program cannot be read, the former stay in force")
 
+    @property
+    def later(self) -> Sequence[tuple[datetime, Program]]:
+        """The versions that follow this one, by the instant each is valid from."""
+        private = self.__pydantic_private__
+        return private["_later"] if private else ()
+
     def at(self, instant: datetime) -> Program:
         """The rules in force at an instant: those of its version."""
         # Past pydantic's own way to a private attribute: that takes microseconds, and every purchase asks.

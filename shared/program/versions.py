@@ -20,6 +20,8 @@ from shared.program.mistakes import Path as Place
 from shared.program.mistakes import dotted
 from shared.program.model import Program
 
+# Any one item of a list.
+ANY = "*"
 # What is decided once, when a purchase is credited, and stands with it.
 MAY_CHANGE: tuple[Place, ...] = (
     ("name",),
@@ -30,6 +32,9 @@ MAY_CHANGE: tuple[Place, ...] = (
     ("earning", "available_after"),
     ("earning", "expiry"),
     ("earning", "campaigns"),
+    # Decided when a voucher is given, and its own from then on.
+    ("vouchers",),
+    ("tiers", "levels", ANY, "on_reach"),
     # Bounds of what people may book from then on.
     ("corrections",),
 )
@@ -88,7 +93,7 @@ def read(folder: Path, program: Program) -> Sequence[Version]:
 def check_values(old: Program, new: Program) -> list[Difference]:
     """What differs, if points that are there keep their value; raises ProgramChangeRefused otherwise."""
     found = difference(old, new)
-    wrong = [item for item in found if not any(item.path[: len(p)] == p for p in MAY_CHANGE)]
+    wrong = [item for item in found if not any(_fits(item.path, place) for place in MAY_CHANGE)]
     if wrong:
         may = ", ".join(dotted(place) for place in MAY_CHANGE)
         raise ProgramChangeRefused(
@@ -97,6 +102,12 @@ def check_values(old: Program, new: Program) -> list[Difference]:
             f" (a version may change {may})",
         )
     return found
+
+
+def _fits(path: Place, place: Place) -> bool:
+    """Whether a field is at a place, or within it."""
+    pairs = zip(path, place, strict=False)
+    return len(path) >= len(place) and all(b in (a, ANY) for a, b in pairs)
 
 
 def apply(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.rewards.domain.codes import ALPHABET, InvalidCodeError, encode, normalise
-from services.rewards.domain.terms import Terms
-from services.rewards.domain.vouchers import State, Voucher, decide, reconcile, wanted
+from services.rewards.domain.terms import Terms, terms_of
+from services.rewards.domain.vouchers import (
+    Claimed,
+    State,
+    Voucher,
+    decide,
+    decide_anew,
+    promotions,
+    reconcile,
+    wanted,
+)
 from shared.contracts.rewards import Cause
 from shared.contracts.tiers import TierMove
+from shared.program import Program
 from tests.unit.rewards.given import KEYRING, at, program
 
 PROGRAM = program()
@@ -29,15 +39,24 @@ class Account:
     revision: int = 0
     grants: dict[Cause, dict[str, Terms]] = field(default_factory=dict)
     vouchers: dict[Any, Voucher] = field(default_factory=dict)
+    claimed: dict[Cause, Claimed] = field(default_factory=dict)
+    rules: Program = PROGRAM
 
     def hear(self, revision: int, timeline: Sequence[TierMove]) -> None:
         """As handlers.tier_changes does."""
         if revision <= self.revision:
             return
         self.revision = revision
-        for cause, given_by_cause in decide(timeline, self.grants, PROGRAM).items():
+        decided = {
+            **decide(timeline, self.grants, self.rules),
+            **decide_anew(timeline, self.claimed, self.grants, self.vouchers.values(), self.rules),
+        }
+        since = {cause: move.since for move, cause in promotions(timeline)}
+        for cause, given_by_cause in decided.items():
             self.grants[cause] = dict(given_by_cause)
-        calls = wanted(timeline, self.grants)
+            number = self.claimed[cause].number + 1 if cause in self.claimed else 1
+            self.claimed[cause] = Claimed(number, self.rules.at(since[cause]).version)
+        calls = wanted(timeline, self.grants, self.claimed)
         for change in reconcile("c", self.vouchers.values(), calls):
             self.vouchers[change.after.id] = change.after
 
@@ -80,6 +99,34 @@ def test_order_and_repetition_do_not_show(told: list[list[TierMove]], data: st.D
     alone = Account()
     alone.hear(*revisions[-1])
     assert shuffled.shown() == in_order.shown() == alone.shown()
+
+
+RULES = [
+    program(silver="ship", valid_for="P30D"),
+    program(silver="ten, cash", gold="cash"),
+    PROGRAM,
+]
+versions = st.lists(st.integers(0, 400), min_size=1, max_size=3, unique=True).map(
+    lambda days: [(START + timedelta(days=day), RULES[n]) for n, day in enumerate(sorted(days))]
+)
+
+
+@given(st.lists(timelines, min_size=1, max_size=6), versions, st.data())
+def test_with_versions_too_order_and_repetition_do_not_show(
+    told: list[list[TierMove]], later: list[tuple[datetime, Program]], data: st.DataObject
+) -> None:
+    rules = program()
+    rules.follow(lambda: 0, lambda: later)
+    revisions = list(enumerate(told, start=1))
+    in_order, shuffled, alone = (Account(rules=rules) for _ in range(3))
+    for revision, timeline in revisions:
+        in_order.hear(revision, timeline)
+    for revision, timeline in data.draw(st.permutations(revisions + revisions)):
+        shuffled.hear(revision, timeline)
+    alone.hear(*revisions[-1])
+    assert shuffled.shown() == in_order.shown() == alone.shown()
+    for voucher in alone.vouchers.values():
+        assert voucher.terms == terms_of(voucher.definition, rules.at(voucher.issued_at))
 
 
 @given(st.lists(timelines, min_size=1, max_size=6))

@@ -93,7 +93,9 @@ async def vouchers(
 )
 async def rewards(request: Request, limit: Limit = 20, cursor: CursorText = None) -> Response:
     """The catalogue of the program in force, in its order; empty while the program has none."""
-    program: Program = request.app.state.program
+    running: Program = request.app.state.program
+    running.look()
+    program = running.at(clock.now())
     key = _rewards_cursor.decode(cursor)
     ids = [reward.id for reward in program.rewards.catalog]
     start = ids.index(key[0]) + 1 if key and key[0] in ids else 0

@@ -19,16 +19,18 @@ WITH locked AS MATERIALIZED (
     FOR NO KEY UPDATE)
 SELECT a.account_id, a.customer_id, a.revision, a.timeline,
        a.written <> (SELECT xmin FROM accounts AS seen WHERE seen.account_id = a.account_id) AS changed,
-       c.cause_type, c.cause_id, v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
+       c.cause_type, c.cause_id, c.claim, c.program_version,
+       v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
 FROM locked AS a
 LEFT JOIN claims AS c USING (account_id)
-LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id);
+LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id, claim);
 
 -- name: claims_and_vouchers
 -- What was decided for these accounts, with the vouchers that came of it: one row a definition, or one without voucher.
-SELECT c.account_id, c.cause_type, c.cause_id, v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
+SELECT c.account_id, c.cause_type, c.cause_id, c.claim, c.program_version,
+       v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
 FROM claims AS c
-LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id)
+LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id, claim)
 WHERE c.account_id = ANY(:account_ids::bigint[]);
 
 -- name: told_accounts
@@ -48,18 +50,19 @@ WITH told AS (
         AS n (account_id, revision, timeline)
     WHERE a.account_id = n.account_id),
 claimed AS (
-    INSERT INTO claims (account_id, cause_type, cause_id, definitions, program_version, recorded_at)
-    SELECT n.account_id, n.cause_type, n.cause_id,
-           ARRAY(SELECT jsonb_array_elements_text(n.definitions)), :program_version::text, :now::timestamptz
-    FROM unnest(:claim_ids::bigint[], :claim_types::text[], :claim_causes::text[], :claim_definitions::jsonb[])
-        AS n (account_id, cause_type, cause_id, definitions)),
+    INSERT INTO claims (account_id, cause_type, cause_id, claim, definitions, program_version, recorded_at)
+    SELECT n.account_id, n.cause_type, n.cause_id, n.claim,
+           ARRAY(SELECT jsonb_array_elements_text(n.definitions)), n.program_version, :now::timestamptz
+    FROM unnest(:claim_ids::bigint[], :claim_types::text[], :claim_causes::text[], :claim_numbers::int[],
+                :claim_versions::text[], :claim_definitions::jsonb[])
+        AS n (account_id, cause_type, cause_id, claim, program_version, definitions)),
 issued AS (
     INSERT INTO vouchers (voucher_id, account_id, cause_type, cause_id, definition, terms, state, issued_at,
-                          expires_at, code_hash, key_version, recorded_at)
+                          expires_at, code_hash, claim, key_version, recorded_at)
     SELECT n.*, :key_version::int, :now::timestamptz
     FROM unnest(:voucher_ids::uuid[], :account_ids::bigint[], :cause_types::text[], :cause_ids::text[],
                 :definitions::text[], :terms::jsonb[], :states::text[], :issued::timestamptz[],
-                :expires::timestamptz[], :code_hashes::bytea[]) AS n)
+                :expires::timestamptz[], :code_hashes::bytea[], :voucher_claims::int[]) AS n)
 INSERT INTO voucher_events (voucher_id, step, revision, issued_at, expires_at, old_issued_at, old_expires_at,
                             event_id, recorded_at)
 SELECT n.*, :now::timestamptz
@@ -68,10 +71,13 @@ FROM unnest(:step_ids::uuid[], :steps::text[], :step_revisions::bigint[], :new_i
             :event_ids::text[]) AS n;
 
 -- name: move_vouchers!
--- New state and dates of known vouchers; what a voucher is worth never changes.
-UPDATE vouchers AS v SET state = n.state, issued_at = n.issued_at, expires_at = n.expires_at
-FROM unnest(:voucher_ids::uuid[], :states::text[], :issued::timestamptz[], :expires::timestamptz[])
-    AS n (voucher_id, state, issued_at, expires_at)
+-- New state and dates of known vouchers, and the terms of the claim that they have them by: those of a used one never
+-- change, and of an unused one only with its cause.
+UPDATE vouchers AS v
+SET state = n.state, issued_at = n.issued_at, expires_at = n.expires_at, terms = n.terms, claim = n.claim
+FROM unnest(:voucher_ids::uuid[], :states::text[], :issued::timestamptz[], :expires::timestamptz[],
+            :terms::jsonb[], :claims::int[])
+    AS n (voucher_id, state, issued_at, expires_at, terms, claim)
 WHERE v.voucher_id = n.voucher_id;
 
 -- name: add_voucher_events!
@@ -95,5 +101,5 @@ WITH due AS (
 UPDATE vouchers AS v SET expiry_told = v.expires_at
 FROM due, accounts AS a
 WHERE v.voucher_id = due.voucher_id AND a.account_id = v.account_id
-RETURNING a.customer_id, a.revision, v.voucher_id, v.cause_type, v.cause_id, v.definition, v.terms, v.state,
+RETURNING a.customer_id, a.revision, v.voucher_id, v.cause_type, v.cause_id, v.claim, v.definition, v.terms, v.state,
           v.issued_at, v.expires_at;
