@@ -158,13 +158,28 @@ def show(
 def show_spending(console: Console, found: Spending) -> bool:
     """Print holds, captures and refunds; whether what is due is met."""
     shown = Table(title=f"hold, then capture, {CLIENTS} clients", title_justify="left")
-    for head in ("contestant", "transactions/s", "p50 ms", "p99"):
-        shown.add_column(head, justify="left" if head == "contestant" else "right")
-    for about, rates, p in (
-        ("ours, with idempotency key, event and answer", found.ours, found.ours_ms),
-        ("bare: SELECT FOR UPDATE, UPDATE, INSERT, COMMIT", found.bare, found.bare_ms),
+    for head in (
+        "contestant",
+        "commands/s",
+        "p50 ms",
+        "p99",
+        "Python µs",
+        "PostgreSQL µs",
+        "WAL B",
     ):
-        shown.add_row(about, f"{statistics.median(rates):,.0f}", f"{p.p50:.1f}", f"{p.p99:.1f}")
+        shown.add_column(head, justify="left" if head == "contestant" else "right")
+    for about, rates, p, cost in (
+        ("ours, with key, event and answer", found.ours, found.ours_ms, found.ours_cost),
+        ("bare: SELECT FOR UPDATE, UPDATE, INSERT", found.bare, found.bare_ms, found.bare_cost),
+    ):
+        each = (cost.python_us, cost.postgres_us, cost.wal_bytes)
+        shown.add_row(
+            about,
+            f"{statistics.median(rates):,.0f}",
+            f"{p.p50:.1f}",
+            f"{p.p99:.1f}",
+            *(f"{value:,.0f}" for value in each),
+        )
     console.print(shown)
     verdict = _mark(SPENDING, found.ratio)
     spread = Spread.of(found.ratios)

@@ -1,37 +1,45 @@
 """Hold and capture by 16 clients against the least that PostgreSQL itself asks for; and refunds a second.
 
-Ours is the whole command below HTTP: claim of the idempotency key, lock and lots, allocation, hold, lines,
-event, answer, in one transaction each. The bare contestant is what a balance column needs:
-``SELECT … FOR UPDATE``, ``UPDATE``, ``INSERT``, ``COMMIT``. Both on the same server and customers, in turns.
+Ours is the whole command below HTTP, by the route's own functions: claim of the idempotency key, lock and lots,
+allocation, hold, lines and their link of the chain, event, answer; those that wait share a transaction, as they do
+in the API's process. The bare contestant is what a balance column needs: ``SELECT … FOR UPDATE``, ``UPDATE``,
+``INSERT``, ``COMMIT``, each client on a connection of its own. Both on the same server and customers, in turns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
+
+import msgspec
 
 from benchmarks.latency import Percentiles
 from benchmarks.load import SOURCE, Sent, partition, small_event
 from benchmarks.site import PROGRAM, Site
+from services.points.api.spending import by_itself, deciding
 from services.points.handlers import Handlers
-from services.points.handlers.spending import Spending, Wish
+from services.points.handlers.spending_decisions import Asked, Capture, Wish
 from services.points.intake import IGNORED, routes
 from shared import clock
 from shared import program as programs
 from shared.contracts import purchases
-from shared.db import idempotency
 from shared.db import pool as database
-from shared.db.idempotency import Claim, Kept
+from shared.db.idempotency import Claim
 from shared.db.types import Connection, Pool
 from shared.events.decode import Decoder
 from shared.events.model import Record, Work
+from shared.http.bell import Bell
+from shared.http.commands import Desk
+from shared.http.groups import Groups
 from shared.ids import digest_uuid
 
 CLIENTS = 16
@@ -40,6 +48,7 @@ PURCHASES_EACH = 5
 POINTS = 3
 BATCH = 500
 DATABASE = "spending"
+WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 BARE = """
 CREATE TABLE bare_accounts (account_id bigint PRIMARY KEY, balance bigint NOT NULL);
 CREATE TABLE bare_entries (entry_id uuid PRIMARY KEY, account_id bigint NOT NULL, points bigint NOT NULL,
@@ -47,7 +56,9 @@ CREATE TABLE bare_entries (entry_id uuid PRIMARY KEY, account_id bigint NOT NULL
 INSERT INTO bare_accounts SELECT account_id, balance FROM accounts;
 """
 
-Turn = Callable[[Connection, str, int], Awaitable[None]]
+# A client's turn: hold and capture for a customer, or two transactions on an account.
+Turn = Callable[[str, int], Awaitable[None]]
+Client = Callable[[], AbstractAsyncContextManager[Turn]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,17 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a command costs: µs of this process and of PostgreSQL, bytes of WAL."""
+
+    python_us: float
+    postgres_us: float
+    wal_bytes: float
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """Transactions a second by round, their latency, the ratio, and events a second of refunds."""
+    """Commands a second by round, their latency, the ratio, what each costs, and refunds a second."""
 
     ours: list[float]
     bare: list[float]
@@ -68,6 +88,8 @@ class Outcome:
     ratios: list[float]
     ours_ms: Percentiles
     bare_ms: Percentiles
+    ours_cost: Cost
+    bare_cost: Cost
     purchases_per_second: float
     refunds_per_second: float
     refunds_taken: int
@@ -84,14 +106,15 @@ async def measure(site: Site, plan: Plan) -> Outcome:
         filled = len(sent) / (time.perf_counter() - began)
         await pool.execute(BARE)
         await pool.execute("ANALYZE")
-        ours = Ours()
+        clients: dict[str, Client] = {"ours": Ours(pool).client, "bare": Bare(pool).client}
         rates: dict[str, list[float]] = {"ours": [], "bare": []}
         times: dict[str, list[float]] = {"ours": [], "bare": []}
-        turns: dict[str, Turn] = {"ours": ours.turn, "bare": bare_turn}
+        costs: dict[str, list[Cost]] = {"ours": [], "bare": []}
         for _ in range(plan.rounds):
             for name in ("ours", "bare", "bare", "ours"):
-                taken = await _drive(pool, turns[name], plan.seconds)
+                taken, cost = await _drive(site, pool, clients[name], plan.seconds)
                 times[name] += taken
+                costs[name].append(cost)
                 rates[name].append(len(taken) * 2 / plan.seconds)
         pairs = [
             (sum(rates["ours"][n : n + 2]) / sum(rates["bare"][n : n + 2]))
@@ -111,6 +134,8 @@ async def measure(site: Site, plan: Plan) -> Outcome:
             pairs,
             Percentiles.of(times["ours"]),
             Percentiles.of(times["bare"]),
+            _median(costs["ours"]),
+            _median(costs["bare"]),
             filled,
             refunded,
             taken_back,
@@ -121,69 +146,106 @@ async def measure(site: Site, plan: Plan) -> Outcome:
 
 
 class Ours:
-    """Hold, then capture, each as the HTTP route does it: a transaction under an idempotency key."""
+    """Hold, then capture, each along with others that wait and under a key, as the HTTP route does it."""
 
-    def __init__(self) -> None:
-        self._spending = Spending(programs.load(PROGRAM))
+    def __init__(self, pool: Pool) -> None:
+        self._program = programs.load(PROGRAM)
+        desk = Desk(pool, Bell(), "/services/points")
+        self._waiting = Groups(desk, deciding(self._program))
 
-    async def turn(self, conn: Connection, customer: str, _: int) -> None:
-        """One customer spends."""
-        async with conn.transaction():
-            work, claim = await _begin(conn)
-            hold = await self._spending.hold(work, Wish(customer, POINTS))
-            await _end(work, claim, 201)
-        async with conn.transaction():
-            work, claim = await _begin(conn)
-            await self._spending.capture(work, hold.id, None)
-            await _end(work, claim, 200)
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Turn]:
+        """Another one who asks."""
+        yield self._turn
+
+    async def _turn(self, customer: str, _: int) -> None:
+        held = await self._command("POST /v1/holds", Wish(customer, POINTS))
+        await self._command(f"POST /v1/holds/{held.id}/capture", Capture(held.id, None))
+
+    async def _command(self, operation: str, asked: Asked) -> Held:
+        key = str(uuid4())
+        claim = Claim(
+            digest_uuid("idempotency", "bench", operation, key),
+            "bench",
+            operation,
+            key,
+            digest_uuid("body", key),
+        )
+        outcome = await self._waiting.do(claim, asked, by_itself(self._program, asked))
+        if outcome.replayed:
+            raise RuntimeError("a new key is known")
+        return answered(outcome.kept.body)
 
 
-async def _begin(conn: Connection) -> tuple[Work, Claim]:
-    key = str(uuid4())
-    claim = Claim(digest_uuid("idempotency", key), "bench", "POST /v1/holds", key, uuid4())
-    if await idempotency.claim(conn, claim) is not None:
-        raise RuntimeError("a new key is known")
-    return Work(conn, clock.now(), "/services/points"), claim
+class Held(msgspec.Struct):
+    """What a client reads of an answer."""
+
+    id: UUID
+    state: str
 
 
-async def _end(work: Work, claim: Claim, status: int) -> None:
-    answer = Kept(status, {}, b'{"id":"0e25a7f1-0000-4000-8000-000000000000","state":"held"}')
-    await idempotency.finish(work.conn, claim, answer, work.messages, work.now)
+answered = msgspec.json.Decoder(Held).decode
 
 
-async def bare_turn(conn: Connection, customer: str, account: int) -> None:
+class Bare:
     """The same number of transactions on a balance column."""
-    del customer
-    for _ in range(2):
-        async with conn.transaction():
-            balance = await conn.fetchval(
-                "SELECT balance FROM bare_accounts WHERE account_id = $1 FOR UPDATE", account
-            )
-            await conn.execute(
-                "UPDATE bare_accounts SET balance = $2 WHERE account_id = $1", account, balance - 1
-            )
-            await conn.execute(
-                "INSERT INTO bare_entries VALUES ($1, $2, $3, $4, $5)",
-                uuid4(), account, -1, balance - 1, datetime.now(UTC),
-            )  # fmt: skip
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Turn]:
+        """Another one, with a connection of its own."""
+        async with self._pool.acquire() as conn:
+
+            async def turn(_: str, account: int) -> None:
+                await bare(conn, account)
+                await bare(conn, account)
+
+            yield turn
 
 
-async def _drive(pool: Pool, turn: Turn, seconds: float) -> list[float]:
-    """How long each transaction took, of as many turns as 16 clients make in so many seconds."""
+async def bare(conn: Connection, account: int) -> None:
+    """One point less."""
+    async with conn.transaction():
+        balance = await conn.fetchval(
+            "SELECT balance FROM bare_accounts WHERE account_id = $1 FOR UPDATE", account
+        )
+        await conn.execute(
+            "UPDATE bare_accounts SET balance = $2 WHERE account_id = $1", account, balance - 1
+        )
+        await conn.execute(
+            "INSERT INTO bare_entries VALUES ($1, $2, $3, $4, $5)",
+            uuid4(), account, -1, balance - 1, datetime.now(UTC),
+        )  # fmt: skip
+
+
+async def _drive(
+    site: Site, pool: Pool, open_client: Client, seconds: float
+) -> tuple[list[float], Cost]:
+    """How long each command took, of as many as 16 clients make in so many seconds, and what it cost."""
     rng = random.Random(7)
     rows = await pool.fetch("SELECT account_id, customer_id FROM accounts ORDER BY account_id")
     taken: list[float] = []
+    wal = await pool.fetchval(WAL)
+    cpu = site.cpu(os.getpid())
     end = time.perf_counter() + seconds
 
     async def client() -> None:
-        async with pool.acquire() as conn:
+        async with open_client() as turn:
             while (began := time.perf_counter()) < end:
                 row = rng.choice(rows)
-                await turn(conn, row["customer_id"], row["account_id"])
+                await turn(row["customer_id"], row["account_id"])
                 taken.append((time.perf_counter() - began) / 2)
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return taken
+    used = (site.cpu(os.getpid()) - cpu).per(len(taken) * 2)
+    written = await pool.fetchval(WAL) - wal
+    return taken, Cost(used.bench, used.postgres, float(written) / len(taken) / 2)
+
+
+def _median(costs: list[Cost]) -> Cost:
+    return Cost(*(statistics.median(values) for values in zip(*map(astuple, costs), strict=True)))
 
 
 def _purchases() -> list[Sent]:

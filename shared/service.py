@@ -156,6 +156,8 @@ def api_app(
         try:
             yield
         finally:
+            for groups in app.state.groups.values():
+                await groups.finish()
             app.state.pool.terminate()
 
     app = create_app(

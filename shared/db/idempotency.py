@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from shared.db import statements
@@ -46,38 +47,50 @@ class Known(NamedTuple):
     answer: Kept
 
 
-class InUseError(Exception):
-    """Another transaction holds this key at the moment."""
+async def claim(conn: Connection, wanted: Sequence[Claim]) -> Mapping[UUID, Known | None]:
+    """Take the keys until the end of this transaction: tells only of those that are not ours to use.
+
+    These are keys that answered something before, and (None) those that another transaction holds at the moment.
+    Keys that this transaction holds are ours again.
+    """
+    locks = [int.from_bytes(one.id.bytes[:8], "big", signed=True) for one in wanted]
+    rows = await conn.fetch(sql.claim, locks, [one.id for one in wanted])
+    return {row["id"]: _known(row) for row in rows}
 
 
-async def claim(conn: Connection, wanted: Claim) -> Known | None:
-    """Take the key until the end of this transaction, or tell what it answered before; raises InUseError."""
-    lock = int.from_bytes(wanted.id.bytes[:8], "big", signed=True)
-    row = await conn.fetchrow(sql.claim, lock, wanted.id)
-    assert row is not None  # noqa: S101 - the statement has exactly one row
-    if row["status"] is not None:
-        kept = Kept(row["status"], msgspec.json.decode(row["headers"]), row["body"])
-        return Known(row["fingerprint"], kept)
-    if not row["ours"]:
-        raise InUseError
-    return None
+def _known(row: asyncpg.Record) -> Known | None:
+    if row["status"] is None:
+        return None
+    kept = Kept(row["status"], msgspec.json.decode(row["headers"]), row["body"])
+    return Known(row["fingerprint"], kept)
 
 
 async def finish(
     conn: Connection,
-    done: Claim,
-    answer: Kept,
+    done: Sequence[tuple[Claim, Kept]],
     messages: Sequence[tuple[str, bytes, bytes]],
     now: datetime,
 ) -> None:
-    """Keep the answer and hand events (topic, key, payload) to the outbox.
+    """Keep the answers and hand events (topic, key, payload) to the outbox.
 
-    Raises ``asyncpg.UniqueViolationError`` if another transaction was done with the same key since we looked.
+    Raises ``asyncpg.UniqueViolationError`` if another transaction was done with one of the keys since we looked.
     """
     topics, keys, payloads = zip(*messages, strict=True) if messages else ((), (), ())
-    headers = msgspec.json.encode(answer.headers).decode()
-    kept = (answer.status, headers, answer.body, now)
-    await conn.execute(sql.finish, *done, *kept, topics, keys, payloads)
+    await conn.execute(
+        sql.finish,
+        now,
+        *zip(*(claim for claim, _ in done), strict=True),
+        [kept.status for _, kept in done],
+        [_headers(kept.headers) for _, kept in done],
+        [kept.body for _, kept in done],
+        topics,
+        keys,
+        payloads,
+    )
+
+
+def _headers(headers: Mapping[str, str]) -> str:
+    return msgspec.json.encode(headers).decode() if headers else "{}"
 
 
 async def forget(pool: Pool, now: datetime) -> int:

@@ -1,8 +1,8 @@
 """The app factory: every service's API gets the same health, metrics, docs, keys and problems.
 
 What routes find in ``request.app.state``: ``pool`` (asyncpg, put there by the service's lifespan),
-``keys`` (KeyRing), ``metrics`` (Metrics), ``service``, ``bell`` (Bell), and whatever else ``state`` names, such as
-``program``.
+``keys`` (KeyRing), ``metrics`` (Metrics), ``service``, ``bell`` (Bell), ``groups`` (commands that wait, by kind),
+and whatever else ``state`` names, such as ``program``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.keys, app.state.metrics, app.state.pool = keys, metrics, None
-    app.state.service, app.state.bell = service, Bell()
+    app.state.service, app.state.bell, app.state.groups = service, Bell(), {}
     _watch_pool(app, metrics)
     for name, value in (state or {}).items():
         setattr(app.state, name, value)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -28,11 +28,12 @@ from starlette.responses import Response
 
 from shared import clock
 from shared.db import idempotency
-from shared.db.idempotency import Claim, Kept
-from shared.db.types import Connection
+from shared.db.idempotency import Claim, Kept, Known
+from shared.db.types import Pool
 from shared.events.model import Work
 from shared.http import problems
-from shared.http.database import connection
+from shared.http.bell import Bell
+from shared.http.database import connection, lent
 from shared.http.keys import Key, Scope, require
 from shared.http.problems import DatabaseUnavailable, Problem
 from shared.ids import digest_uuid
@@ -89,6 +90,21 @@ class Answer:
 Run = Callable[[Work], Awaitable[Answer]]
 
 
+class Outcome(NamedTuple):
+    """An answer as it is kept, and whether it was given before."""
+
+    kept: Kept
+    replayed: bool = False
+
+
+class Desk(NamedTuple):
+    """Where a process does its commands; ``source`` is what its events come from."""
+
+    pool: Pool
+    bell: Bell
+    source: str
+
+
 def write(scope: Scope) -> list[Any]:
     """``dependencies=`` of a route that changes something: an API key with the scope, then the header."""
     return [require(scope), Depends(_header)]
@@ -120,10 +136,14 @@ async def command(request: Request, run: Run) -> Response:
         Problem: one of ``PROBLEMS``, ``database-unavailable``, or what ``run`` refuses with.
 
     """
-    wanted = await _claim_of(request)
+    return response(await alone(desk_of(request), await claim_of(request), run))
+
+
+async def alone(desk: Desk, wanted: Claim, run: Run) -> Outcome:
+    """``command`` for a claim that has been made out."""
     for _ in range(TRIES_MAX - 1):
         try:
-            return await _once(request, wanted, run)
+            return await _once(desk, wanted, run)
         except asyncpg.UniqueViolationError as error:
             # Another process was done with the same key between our look and our lock.
             if error.table_name != idempotency.TABLE:
@@ -131,7 +151,7 @@ async def command(request: Request, run: Run) -> Response:
         except DatabaseUnavailable as error:
             if not isinstance(error.__cause__, _REPEATABLE):
                 raise
-    return await _once(request, wanted, run)
+    return await _once(desk, wanted, run)
 
 
 async def rehearse(request: Request, run: Run) -> Response:
@@ -140,48 +160,46 @@ async def rehearse(request: Request, run: Run) -> Response:
         transaction = conn.transaction()
         await transaction.start()
         try:
-            answer = await run(_work(request, conn))
+            answer = await run(Work(conn, clock.now(), desk_of(request).source))
         finally:
             await transaction.rollback()
-    return _response(Kept(200, answer.headers, _bytes(answer.model)), {})
+    return response(Outcome(kept_of(answer)._replace(status=200)))
 
 
-async def _once(request: Request, wanted: Claim, run: Run) -> Response:
-    async with connection(request) as conn, conn.transaction():
-        known = await _known(conn, wanted)
-        if known is not None:
-            return _response(known, {REPLAYED: "true"})
-        work = _work(request, conn)
-        answer = await run(work)
-        kept = Kept(answer.status, answer.headers, _bytes(answer.model))
-        await idempotency.finish(conn, wanted, kept, work.messages, work.now)
+async def _once(desk: Desk, wanted: Claim, run: Run) -> Outcome:
+    async with lent(desk.pool) as conn, conn.transaction():
+        taken = await idempotency.claim(conn, [wanted])
+        if wanted.id in taken:
+            return repeated(wanted, taken[wanted.id])
+        work = Work(conn, clock.now(), desk.source)
+        kept = kept_of(await run(work))
+        await idempotency.finish(conn, [(wanted, kept)], work.messages, work.now)
     if work.messages:
-        request.app.state.bell.ring(request.app.state.pool)
-    return _response(kept, {})
+        desk.bell.ring(desk.pool)
+    return Outcome(kept)
 
 
-def _work(request: Request, conn: Connection) -> Work:
-    return Work(conn, clock.now(), f"/services/{request.app.state.service}")
-
-
-async def _known(conn: Connection, wanted: Claim) -> Kept | None:
-    """What this key answered before, or None when it is ours to use."""
-    try:
-        known = await idempotency.claim(conn, wanted)
-    except idempotency.InUseError:
+def repeated(wanted: Claim, known: Known | None) -> Outcome:
+    """What a key that is not free answered before; ``Problem`` if that was to another body, or is to come."""
+    if known is None:
         raise Problem(
             IN_USE,
             "A request with this Idempotency-Key is under way.",
             headers={"Retry-After": str(problems.RETRY_AFTER_SECONDS)},
-        ) from None
-    if known is None:
-        return None
+        )
     if known.fingerprint != wanted.fingerprint:
         raise Problem(REUSED, "This Idempotency-Key came with another body before.")
-    return known.answer
+    return Outcome(known.answer, replayed=True)
 
 
-async def _claim_of(request: Request) -> Claim:
+def desk_of(request: Request) -> Desk:
+    """Where this process does its commands."""
+    state = request.app.state
+    return Desk(state.pool, state.bell, f"/services/{state.service}")
+
+
+async def claim_of(request: Request) -> Claim:
+    """What a request claims: its key, for the content of its body."""
     body = await request.body()
     # Spaces and the order of fields are no other request; a number's digits are.
     content = _sorted(_decode(body)).decode() if body else ""
@@ -223,11 +241,16 @@ async def _header(
     request.state.idempotency_key = text
 
 
-def _bytes(model: Any) -> bytes:
+def kept_of(answer: Answer) -> Kept:
+    """An answer as it is stored and sent."""
+    model = answer.model
     if isinstance(model, BaseModel):
-        return model.__pydantic_serializer__.to_json(model)
-    return _encode(model)
+        return Kept(answer.status, answer.headers, model.__pydantic_serializer__.to_json(model))
+    return Kept(answer.status, answer.headers, _encode(model))
 
 
-def _response(kept: Kept, more: Mapping[str, str]) -> Response:
+def response(outcome: Outcome) -> Response:
+    """An answer on its way out."""
+    kept = outcome.kept
+    more = {REPLAYED: "true"} if outcome.replayed else {}
     return Response(kept.body, kept.status, {**kept.headers, **more}, "application/json")

@@ -29,16 +29,16 @@ _AWAY: tuple[type[BaseException], ...] = (
 log = structlog.get_logger(__name__)
 
 
-class connection:  # noqa: N801 - used as a verb: async with connection(request) as conn
-    """``async with connection(request) as conn:`` with the pool at ``app.state.pool``.
+class lent:  # noqa: N801 - used as a verb: async with lent(pool) as conn
+    """``async with lent(pool) as conn:`` for a short while.
 
     Whatever means "PostgreSQL is away or too slow" leaves as the problem ``database-unavailable``.
     """
 
     __slots__ = ("_conn", "_limit", "_pool")
 
-    def __init__(self, request: Request) -> None:
-        self._pool: Pool = request.app.state.pool
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         # One limit for all of it: asyncpg's own would cost a task for each request.
         self._limit = asyncio.timeout(READ_SECONDS_MAX)
 
@@ -78,6 +78,15 @@ class connection:  # noqa: N801 - used as a verb: async with connection(request)
         except _AWAY as lost:
             # The answer is known by now; asyncpg has dropped the connection.
             log.warning("connection lost on release", error=repr(lost))
+
+
+class connection(lent):  # noqa: N801 - used as a verb: async with connection(request) as conn
+    """``async with connection(request) as conn:`` with the pool at ``app.state.pool``."""
+
+    __slots__ = ()
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request.app.state.pool)
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:

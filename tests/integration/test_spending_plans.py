@@ -67,7 +67,9 @@ async def test_no_statement_of_a_command_or_balance_scans_a_table(large: Any) ->
     for text, values in (
         (sql.lock_customer, ("c7",)),
         (sql.lock_hold, (hold_id,)),
-        (sql.spendable_lots, (account, NOW, [])),
+        (sql.lock_free, (["c7", "c8"], [hold_id, uuid4()])),
+        (sql.spendable_lots, ([account], NOW, [])),
+        (sql.holds, ([hold_id, uuid4()],)),
         (sql.hold, (hold_id,)),
         (sql.known_holds, ([hold_id, uuid4()],)),
         (sql.holds_of_order, (account, "basket")),

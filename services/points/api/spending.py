@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -23,18 +24,22 @@ from services.points.api.spending_schemas import (
     Transfer,
 )
 from services.points.domain import spending as domain
-from services.points.handlers.spending import Spending, Wish
+from services.points.handlers.spending import Spending
+from services.points.handlers.spending_decisions import Asked, Capture, Release, Wish
+from services.points.handlers.spending_together import Together
 from services.points.handlers.transfers import Transfers
 from services.points.ledger import spending as ledger
 from shared import clock
 from shared.events.model import Work
-from shared.http import commands, problems
+from shared.http import commands, groups, problems
 from shared.http.app import router as new_router
-from shared.http.commands import Answer, command, write
+from shared.http.commands import Answer, Run, command, write
 from shared.http.database import connection
+from shared.http.groups import Decide, Decision
 from shared.http.keys import require
 from shared.http.problems import Problem
 from shared.http.responses import answer
+from shared.program import Program
 
 problems.define(
     "insufficient-points",
@@ -83,12 +88,9 @@ router = new_router("spending")
 )
 async def hold(request: Request, body: NewHold) -> Response:
     """Lowers `available` at once, for as long as the hold lives; what expires first is reserved first."""
-    wish = Wish(body.customer_id, body.points, body.expires_in, body.order_id)
-
-    async def run(work: Work) -> Answer:
-        return Answer(201, shown(await _of(request).hold(work, wish), work.now))
-
-    return await _command(request, run)
+    return await _along(
+        request, Wish(body.customer_id, body.points, body.expires_in, body.order_id)
+    )
 
 
 @router.post(
@@ -101,12 +103,8 @@ async def hold(request: Request, body: NewHold) -> Response:
 )
 async def capture_once(request: Request, body: CaptureOnce) -> Response:
     """Hold and capture in one step, for tills. The answer is a captured hold, so it can be restored."""
-    wish = Wish(body.customer_id, body.points, order_id=body.order_id)
-
-    async def run(work: Work) -> Answer:
-        return Answer(201, shown(await _of(request).spend(work, wish), work.now))
-
-    return await _command(request, run)
+    wish = Wish(body.customer_id, body.points, order_id=body.order_id, spent=True)
+    return await _along(request, wish)
 
 
 @router.get(
@@ -134,12 +132,7 @@ async def one_hold(request: Request, hold_id: HoldId) -> Response:
 )
 async def capture(request: Request, hold_id: HoldId, body: Some | None = None) -> Response:
     """All of them, or fewer: the rest is free again."""
-
-    async def run(work: Work) -> Answer:
-        done = await _of(request).capture(work, hold_id, body.points if body else None)
-        return Answer(200, shown(done, work.now))
-
-    return await _command(request, run)
+    return await _along(request, Capture(hold_id, body.points if body else None))
 
 
 @router.post(
@@ -151,11 +144,7 @@ async def capture(request: Request, hold_id: HoldId, body: Some | None = None) -
 )
 async def release(request: Request, hold_id: HoldId) -> Response:
     """They are free again at once; those of a lot that has expired meanwhile are lost."""
-
-    async def run(work: Work) -> Answer:
-        return Answer(200, shown(await _of(request).release(work, hold_id), work.now))
-
-    return await _command(request, run)
+    return await _along(request, Release(hold_id))
 
 
 @router.post(
@@ -252,12 +241,54 @@ def shown(hold: domain.Hold, now: datetime) -> Hold:
     )
 
 
+def deciding(program: Program) -> Decide[Asked]:
+    """The commands of spending, for many that wait."""
+    together = Together(program)
+
+    async def decide(work: Work, asked: Sequence[Asked]) -> Sequence[Decision]:
+        found = await together.do(work, asked)
+        return [
+            _answer(one, done, work.now) if isinstance(done, domain.Hold) else done
+            for one, done in zip(asked, found, strict=True)
+        ]
+
+    return decide
+
+
+def by_itself(program: Program, asked: Asked) -> Run:
+    """A command of spending that waits for whoever has its account."""
+
+    async def run(work: Work) -> Answer:
+        return _answer(asked, await Spending(program).do(work, asked), work.now)
+
+    return run
+
+
+def _answer(asked: Asked, done: domain.Hold, now: datetime) -> Answer:
+    return Answer(201 if isinstance(asked, Wish) else 200, shown(done, now))
+
+
 def _of(request: Request) -> Spending:
     return Spending(request.app.state.program)
 
 
-async def _command(request: Request, run: Callable[[Work], Awaitable[Answer]]) -> Response:
-    try:
+async def _along(request: Request, asked: Asked) -> Response:
+    """Do it along with others that wait, or by itself where that cannot be."""
+    program = request.app.state.program
+    waiting = groups.of(request, "spending", lambda: deciding(program))
+    with _refusals():
+        return await groups.together(request, waiting, asked, by_itself(program, asked))
+
+
+async def _command(request: Request, run: Run) -> Response:
+    with _refusals():
         return await command(request, run)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the domain refuses is a problem over HTTP."""
+    try:
+        yield
     except domain.Refused as refused:
         raise Problem(refused.code, refused.detail, extra=refused.facts) from refused

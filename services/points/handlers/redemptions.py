@@ -10,8 +10,10 @@ from services.points.domain import spending
 from services.points.domain.spending import HOLD_MAX, POINTS_MAX, Hold, Means, Refused
 from services.points.domain.validation import check_id
 from services.points.handlers import spending_events as told
-from services.points.handlers.spending import Spending, Wish, insufficient
+from services.points.handlers.spending import Spending
+from services.points.handlers.spending_decisions import Wish, insufficient
 from services.points.ledger import spending as store
+from services.points.ledger.spending import Change
 from shared.contracts import rewards
 from shared.contracts.rewards import RedemptionEnded, RedemptionRequested
 from shared.errors import Poison
@@ -71,7 +73,8 @@ class Redemptions:
             return
         means = spending.means(purse.lots, work.now)
         declined = _declined(work, purse.account.customer_id, wish, hold_id)
-        await store.store(work.conn, declined, purse.account)
+        change = Change(declined, purse.account, made=True)
+        await store.store(work.conn, [change], work.now)
         refused = insufficient(means, data.points)
         told.declined(work, declined, Means(*means), refused.code)
         work.refuse(event, refused.detail)

@@ -13,7 +13,7 @@ from services.points.domain import facts, spending
 from services.points.domain.spending import Refused, Spendable
 from services.points.handlers.covers import cover
 from services.points.handlers.lines import Line, line
-from services.points.handlers.spending import insufficient, unknown_customer
+from services.points.handlers.spending_decisions import insufficient, unknown_customer
 from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_SPENT, Account, EntryRow
 from services.points.ledger import spending as store

@@ -30,8 +30,21 @@ class Purse(NamedTuple):
     """A locked account with what can be spent of it, and the hold it was asked for."""
 
     account: Account
-    lots: Sequence[Spendable]
+    lots: list[Spendable]
     hold: Hold | None
+
+
+class Change(NamedTuple):
+    """What a command does, decided and not yet written: the hold, its lines, and the account as they are then.
+
+    ``made``: the hold is new. ``due``: when time has to be told of the account's lots, if the hold changes that.
+    """
+
+    hold: Hold
+    account: Account
+    rows: Sequence[EntryRow] = ()
+    due: datetime | None = None
+    made: bool = False
 
 
 async def lock_customer(conn: Connection, customer_id: str, at: datetime) -> Purse | None:
@@ -55,69 +68,103 @@ async def lock_hold(conn: Connection, hold_id: UUID, at: datetime) -> Purse | No
     if row is None:
         return None
     account = _account(row)
-    return Purse(account, await _lots(conn, account, at, row["lots"]), _hold(row))
+    hold = _hold(row, account.customer_id)
+    return Purse(account, await _lots(conn, account, at, row["lots"]), hold)
+
+
+async def lock_free(
+    conn: Connection, customers: Collection[str], holds: Collection[UUID], at: datetime
+) -> tuple[dict[str, Purse], dict[UUID, Hold]]:
+    """Lock the accounts of these customers and holds until commit, with what they have then; by customer.
+
+    Those that somebody else has locked are left out, for nobody is waited for, and so are their holds. A merged
+    customer's is their own account and not the one as which they live on.
+    """
+    locked = await conn.fetch(sql.lock_free, customers, holds)
+    purses = {row["account_id"]: Purse(_account(row), [], None) for row in locked}
+    found: dict[UUID, Hold] = {}
+    if holds:
+        for row in await conn.fetch(sql.holds, holds):
+            purse = purses.get(row["account_id"])
+            if purse is not None:
+                found[row["hold_id"]] = _hold(row, purse.account.customer_id)
+    if purses:
+        also = [part.lot_id for hold in found.values() for part in hold.parts]
+        for account_id, *lot in await conn.fetch(sql.spendable_lots, list(purses), at, also):
+            purses[account_id].lots.append(Spendable(*lot))
+    return {purse.account.customer_id: purse for purse in purses.values()}, found
 
 
 async def _lots(
     conn: Connection, account: Account, at: datetime, also: Sequence[UUID]
-) -> Sequence[Spendable]:
-    rows = await conn.fetch(sql.spendable_lots, account.id, at, also)
-    return [Spendable(*row) for row in rows]
+) -> list[Spendable]:
+    rows = await conn.fetch(sql.spendable_lots, [account.id], at, also)
+    return [Spendable(*row[1:]) for row in rows]
 
 
-async def store(
-    conn: Connection,
-    hold: Hold,
-    account: Account,
-    rows: Sequence[EntryRow] = (),
-    due: datetime | None = None,
-) -> None:
-    """Write a hold as it stands, the lines it brings (a link of the chain), the account's position and flags.
+async def store(conn: Connection, changes: Sequence[Change], now: datetime) -> None:
+    """Write holds as they stand, the lines they bring (a link of the chain), and the accounts as they are then.
 
-    ``due`` is when time has to be told of the account's lots, where the hold changes that.
+    Of several changes of an account, the last one tells where it stands.
     """
-    stands = (
-        hold.id,
-        account.id,
-        hold.state,
-        hold.points,
-        hold.captured,
-        hold.restored,
-        [part.lot_id for part in hold.parts],
-        [part.points for part in hold.parts],
-        hold.order_id,
-        hold.redemption_id,
-        hold.held_at,
-        hold.expires_at,
-        hold.ended_at,
-    )
-    if not rows:
-        head = (account.flags, due, account.id, hold.id)
-        await conn.execute(sql.store_hold, *head, *stands[2:])
-        return
-    first = rows[0]
+    rows = [row for change in changes for row in change.rows]
+    made = [(change.account.id, change.hold) for change in changes if change.made]
+    stands = [change.hold for change in changes if not change.made]
+    moved: dict[int, tuple[Account, datetime | None]] = {}
+    for change in changes:
+        account, due = change.account, change.due
+        before = moved.get(account.id)
+        if before is not None and before[1] is not None:
+            due = before[1] if due is None else min(due, before[1])
+        if before is not None or change.rows or due is not None:
+            moved[account.id] = account, due
     await conn.execute(
-        sql.store_hold_and_lines,
+        sql.store_changes,
         UUID(bytes=urandom(16)),
         b"".join([digest(row) for row in rows]),
-        *stands,
-        account.seq,
-        account.balance,
-        account.flags,
-        due,
-        first.kind,
-        first.occurred_at,
-        first.recorded_at,
+        [hold.id for _, hold in made],
+        [account_id for account_id, _ in made],
+        [hold.state for _, hold in made],
+        [hold.points for _, hold in made],
+        [hold.captured for _, hold in made],
+        [_array([str(part.lot_id) for part in hold.parts]) for _, hold in made],
+        [_array([str(part.points) for part in hold.parts]) for _, hold in made],
+        [hold.order_id for _, hold in made],
+        [hold.redemption_id for _, hold in made],
+        [hold.held_at for _, hold in made],
+        [hold.expires_at for _, hold in made],
+        [hold.ended_at for _, hold in made],
+        [hold.id for hold in stands],
+        [hold.state for hold in stands],
+        [hold.captured for hold in stands],
+        [hold.restored for hold in stands],
+        [hold.ended_at for hold in stands],
+        [account.id for account, _ in moved.values()],
+        [account.seq for account, _ in moved.values()],
+        [account.balance for account, _ in moved.values()],
+        [account.flags for account, _ in moved.values()],
+        [due for _, due in moved.values()],
+        now,
         [row.entry_id for row in rows],
+        [row.account_id for row in rows],
         [row.seq for row in rows],
+        [row.kind for row in rows],
         [row.points for row in rows],
         [row.balance_after for row in rows],
         [row.lot_id for row in rows],
+        [row.occurred_at for row in rows],
         [row.available_at for row in rows],
         [row.expires_at for row in rows],
+        [row.order_id for row in rows],
+        [row.event_key for row in rows],
         [row.reason for row in rows],
         [row.explanation for row in rows],
     )
+
+
+def _array(items: Sequence[str]) -> str:
+    """An array as PostgreSQL reads it: a row of arrays of different lengths is no array of arrays."""
+    return "{" + ",".join(items) + "}"
 
 
 async def set_flags(conn: Connection, accounts: Collection[Account]) -> None:
@@ -134,7 +181,7 @@ async def account_ids(conn: Connection, customers: Collection[str]) -> dict[str,
 async def find_hold(conn: Connection, hold_id: UUID) -> Hold | None:
     """A hold as it was last written; nothing is locked."""
     row = await conn.fetchrow(sql.hold, hold_id)
-    return None if row is None else _hold(row)
+    return None if row is None else _hold(row, row["customer_id"])
 
 
 async def known_holds(conn: Connection, holds: Sequence[UUID]) -> set[UUID]:
@@ -190,10 +237,10 @@ def _account(row: asyncpg.Record) -> Account:
     )
 
 
-def _hold(row: asyncpg.Record) -> Hold:
+def _hold(row: asyncpg.Record, customer_id: str) -> Hold:
     return Hold(
         id=row["hold_id"],
-        customer_id=row["customer_id"],
+        customer_id=customer_id,
         state=row["state"],
         points=row["points"],
         captured=row["captured"],

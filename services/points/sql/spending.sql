@@ -11,67 +11,89 @@ FROM holds h JOIN accounts a USING (account_id)
 WHERE h.hold_id = :hold::uuid
 FOR UPDATE OF a, h;
 
--- name: spendable_lots
--- The lots of a locked account that are open, owed, or among those given, each with what live holds reserve of it.
--- Asked for after the lock and not along with it: a statement that waits for a lock sees the rest as it was before.
-SELECT lot_id, sum(points)::bigint AS points, sum(reserved)::bigint AS reserved,
-       coalesce(min(opened_at), min(occurred_at)) AS occurred_at, min(available_at) AS available_at,
-       min(expires_at) AS expires_at
-FROM (
-    SELECT lot_id, points, 0 AS reserved, CASE WHEN entry_id = lot_id THEN occurred_at END AS opened_at, occurred_at,
-           available_at, expires_at
-    FROM entries
-    WHERE account_id = :account::bigint AND kind <> 'expired'
-      AND (kind <> 'covered' OR occurred_at <= :at::timestamptz)
+-- name: lock_free
+-- Lock the accounts of these customers and holds, but for those that somebody else has locked: nobody is waited for.
+SELECT account_id, customer_id, seq, balance, revision, flags
+FROM accounts
+WHERE account_id = ANY(ARRAY(
+    SELECT a.account_id FROM unnest(:customers::text[]) AS u(customer_id)
+    CROSS JOIN LATERAL (SELECT account_id FROM accounts WHERE customer_id = u.customer_id OFFSET 0) AS a
     UNION ALL
-    SELECT u.lot_id, 0, u.points, NULL, NULL, NULL, NULL
-    FROM holds h CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
-    WHERE h.account_id = :account::bigint AND h.held_at > :at::timestamptz - interval '8 days'
-      AND h.state = 'held' AND h.ended_at > :at::timestamptz) AS l
-GROUP BY lot_id
-HAVING sum(points) < 0 OR lot_id = ANY(:lots::uuid[])
-    OR (sum(points) > 0 AND (min(expires_at) IS NULL OR min(expires_at) > :at::timestamptz));
+    SELECT h.account_id FROM unnest(:holds::uuid[]) AS u(hold_id)
+    CROSS JOIN LATERAL (SELECT account_id FROM holds WHERE hold_id = u.hold_id OFFSET 0) AS h))
+FOR UPDATE SKIP LOCKED;
 
--- name: store_hold!
--- A hold as it stands now, and its account's flags.
-WITH moved AS (
-    UPDATE accounts a SET flags = :flags::int, due_at = least(a.due_at, :due::timestamptz)
-    WHERE a.account_id = :account::bigint AND (a.flags <> :flags::int OR :due::timestamptz IS NOT NULL))
-INSERT INTO holds AS h (hold_id, account_id, state, points, captured, restored, lots, parts, order_id, redemption_id,
-                        held_at, expires_at, ended_at)
-VALUES (:hold::uuid, :account::bigint, :state::text, :points::bigint, :captured::bigint, :restored::bigint,
-        :lots::uuid[], :parts::bigint[], :order::text, :redemption::text, :held_at::timestamptz,
-        :expires_at::timestamptz, :ended_at::timestamptz)
-ON CONFLICT (hold_id) DO UPDATE SET
-    state = excluded.state, captured = excluded.captured, restored = excluded.restored, ended_at = excluded.ended_at;
+-- name: spendable_lots
+-- The lots of locked accounts that are open, owed, or reserved by one of the holds given, each with what live holds
+-- reserve of it. Asked for after the lock and not along with it: a statement that waits for a lock sees the rest as it
+-- was before. Account by account (OFFSET keeps it so), so that many cost just as much as each for itself.
+SELECT a.account_id, l.*
+FROM unnest(:accounts::bigint[]) AS a(account_id)
+CROSS JOIN LATERAL (
+    SELECT lot_id, sum(points)::bigint AS points, sum(reserved)::bigint AS reserved,
+           coalesce(min(opened_at), min(occurred_at)) AS occurred_at, min(available_at) AS available_at,
+           min(expires_at) AS expires_at
+    FROM (
+        SELECT lot_id, points, 0 AS reserved, CASE WHEN entry_id = lot_id THEN occurred_at END AS opened_at,
+               occurred_at, available_at, expires_at
+        FROM entries
+        WHERE account_id = a.account_id AND kind <> 'expired'
+          AND (kind <> 'covered' OR occurred_at <= :at::timestamptz)
+        UNION ALL
+        SELECT u.lot_id, 0, u.points, NULL, NULL, NULL, NULL
+        FROM holds h CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
+        WHERE h.account_id = a.account_id AND h.held_at > :at::timestamptz - interval '8 days'
+          AND h.state = 'held' AND h.ended_at > :at::timestamptz) AS s
+    GROUP BY lot_id
+    HAVING sum(points) < 0 OR lot_id = ANY(:lots::uuid[])
+        OR (sum(points) > 0 AND (min(expires_at) IS NULL OR min(expires_at) > :at::timestamptz))
+    OFFSET 0) AS l;
 
--- name: store_hold_and_lines!
--- A hold as it stands now, the lines it brings with their link of the chain, and the account's new position. What all
--- lines of a hold have in common is said once.
-WITH linked AS (INSERT INTO chain (batch, digests) VALUES (:batch::uuid, :digests::bytea)),
-stored AS (
-    INSERT INTO holds AS h (hold_id, account_id, state, points, captured, restored, lots, parts, order_id,
-                            redemption_id, held_at, expires_at, ended_at)
-    VALUES (:hold::uuid, :account::bigint, :state::text, :points::bigint, :captured::bigint, :restored::bigint,
-            :lots::uuid[], :parts::bigint[], :order::text, :redemption::text, :held_at::timestamptz,
-            :expires_at::timestamptz, :ended_at::timestamptz)
-    ON CONFLICT (hold_id) DO UPDATE SET
-        state = excluded.state, captured = excluded.captured, restored = excluded.restored,
-        ended_at = excluded.ended_at),
+-- name: holds
+-- These holds as they stand.
+SELECT hold_id, account_id, state, points, captured, restored, lots, parts, order_id, redemption_id, held_at,
+       expires_at, ended_at
+FROM holds WHERE hold_id = ANY(:holds::uuid[]);
+
+-- name: store_changes!
+-- What commands do to their accounts, each of these at most once: holds that are made and holds as they stand now,
+-- the lines that these bring with their link of the chain, and the accounts' new position, flags and due date.
+WITH linked AS (
+    INSERT INTO chain (batch, digests) SELECT :batch::uuid, :digests::bytea WHERE length(:digests::bytea) > 0),
+made AS (
+    INSERT INTO holds (hold_id, account_id, state, points, captured, restored, lots, parts, order_id, redemption_id,
+                       held_at, expires_at, ended_at)
+    SELECT u.hold_id, u.account_id, u.state, u.points, u.captured, 0, u.lots::uuid[], u.parts::bigint[], u.order_id,
+           u.redemption_id, u.held_at, u.expires_at, u.ended_at
+    FROM unnest(:made::uuid[], :made_accounts::bigint[], :made_states::text[], :made_points::bigint[],
+                :made_captured::bigint[], :made_lots::text[], :made_parts::text[], :made_orders::text[],
+                :redemptions::text[], :held_at::timestamptz[], :made_expires::timestamptz[],
+                :made_ended::timestamptz[])
+        AS u(hold_id, account_id, state, points, captured, lots, parts, order_id, redemption_id, held_at, expires_at,
+             ended_at)),
+stands AS (
+    UPDATE holds h SET state = u.state, captured = u.captured, restored = u.restored, ended_at = u.ended_at
+    FROM unnest(:holds::uuid[], :states::text[], :captured::bigint[], :restored::bigint[], :ended_at::timestamptz[])
+        AS u(hold_id, state, captured, restored, ended_at)
+    WHERE h.hold_id = u.hold_id),
 moved AS (
     UPDATE accounts a SET
-        seq = :seq::bigint, balance = :balance::bigint, flags = :flags::int,
-        due_at = least(a.due_at, :due::timestamptz)
-    WHERE a.account_id = :account::bigint)
+        seq = u.seq, balance = u.balance, flags = u.flags, due_at = least(a.due_at, u.due_at)
+    FROM unnest(:moved::bigint[], :moved_seqs::bigint[], :moved_balances::bigint[], :moved_flags::int[],
+                :dues::timestamptz[])
+        AS u(account_id, seq, balance, flags, due_at)
+    WHERE a.account_id = u.account_id)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
                      recorded_at, available_at, expires_at, order_id, event_key, event_id, fingerprint, net_spend,
                      exact, multiplier, reason, explanation, batch)
-SELECT u.entry_id, :account::bigint, u.seq, :kind::text, u.points, 0, 0, u.balance, u.lot_id, :occurred::timestamptz,
-       :recorded::timestamptz, u.available_at, u.expires_at, :order::text, :hold::uuid, :hold::uuid::text, 0, 0, '0',
-       '1', u.reason, u.explanation, :batch::uuid
-FROM unnest(:entry_ids::uuid[], :seqs::bigint[], :line_points::bigint[], :balances::bigint[], :line_lots::uuid[],
-            :available::timestamptz[], :expires::timestamptz[], :reasons::text[], :explanations::json[])
-    AS u(entry_id, seq, points, balance, lot_id, available_at, expires_at, reason, explanation);
+SELECT u.entry_id, u.account_id, u.seq, u.kind, u.points, 0, 0, u.balance, u.lot_id, u.occurred_at,
+       :recorded::timestamptz, u.available_at, u.expires_at, u.order_id, u.hold_id, u.hold_id::text, 0, 0, '0', '1',
+       u.reason, u.explanation, :batch::uuid
+FROM unnest(:entries::uuid[], :accounts::bigint[], :seqs::bigint[], :kinds::text[], :points::bigint[],
+            :balances::bigint[], :lots::uuid[], :occurred::timestamptz[], :available::timestamptz[],
+            :expires::timestamptz[], :orders::text[], :line_holds::uuid[], :reasons::text[], :explanations::json[])
+    AS u(entry_id, account_id, seq, kind, points, balance, lot_id, occurred_at, available_at, expires_at, order_id,
+         hold_id, reason, explanation);
 
 -- name: set_flags!
 -- Remember why these accounts are settled after every write.

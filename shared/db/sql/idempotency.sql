@@ -1,18 +1,23 @@
--- name: claim^
--- Take the key for this transaction if nobody holds it, and tell what it answered before, if it did.
-WITH taken AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(:lock::bigint) AS ours)
-SELECT taken.ours, i.fingerprint, i.status, i.headers, i.body
-FROM taken LEFT JOIN idempotency i ON i.id = :id::uuid;
+-- name: claim
+-- Take the keys that nobody holds for this transaction; tell only of the others, and of what keys answered before.
+WITH taken AS MATERIALIZED (
+    SELECT u.id, pg_try_advisory_xact_lock(u.lock) AS ours FROM unnest(:locks::bigint[], :ids::uuid[]) AS u(lock, id))
+SELECT t.id, i.fingerprint, i.status, i.headers, i.body
+FROM taken t
+LEFT JOIN LATERAL (
+    SELECT fingerprint, status, headers, body FROM idempotency WHERE id = t.id OFFSET 0) AS i ON true
+WHERE i.status IS NOT NULL OR NOT t.ours;
 
 -- name: finish!
--- Keep the answer and hand the events to the outbox (a row a topic). Who publishes them is woken after the commit.
+-- Keep the answers and hand the events to the outbox (a row a topic). Who publishes them is woken after the commit.
 WITH kept AS (
     INSERT INTO idempotency (id, client, operation, key, fingerprint, status, headers, body, recorded_at)
-    VALUES (:id::uuid, :client::text, :operation::text, :key::text, :fingerprint::uuid, :status::smallint,
-            :headers::json, :body::bytea, :recorded_at::timestamptz))
+    SELECT u.*, :recorded_at::timestamptz
+    FROM unnest(:ids::uuid[], :clients::text[], :operations::text[], :keys::text[], :fingerprints::uuid[],
+                :statuses::smallint[], :headers::json[], :bodies::bytea[]) AS u)
 INSERT INTO outbox (topic, keys, payloads)
 SELECT topic, array_agg(key ORDER BY n), array_agg(payload ORDER BY n)
-FROM unnest(:topics::text[], :keys::bytea[], :payloads::bytea[]) WITH ORDINALITY AS u(topic, key, payload, n)
+FROM unnest(:topics::text[], :event_keys::bytea[], :payloads::bytea[]) WITH ORDINALITY AS u(topic, key, payload, n)
 GROUP BY topic;
 
 -- name: wake
