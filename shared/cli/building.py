@@ -49,8 +49,8 @@ class Built:
 @asynccontextmanager
 async def built(site: Site, now: datetime, status: Status) -> AsyncIterator[Built]:
     """The databases built anew, for as long as the block."""
-    async with _place(site) as (made, layout, stack):
-        kept = await kept_by(site.live, site.layout, site.export)
+    kept = await kept_by(site.live, site.layout, site.export)
+    async with _place(site, kept) as (made, layout, stack):
         async with rebuilding.services(made, stack, layout, now) as rebuilt:
             facts = await _take(kept, made, stack, layout)
             bootstrap = site.live["kafka"] if site.live is not None else None
@@ -65,7 +65,9 @@ async def built(site: Site, now: datetime, status: Status) -> AsyncIterator[Buil
 
 
 @asynccontextmanager
-async def _place(site: Site) -> AsyncIterator[tuple[Databases, Layout, Mapping[str, Any]]]:
+async def _place(
+    site: Site, kept: Kept
+) -> AsyncIterator[tuple[Databases, Layout, Mapping[str, Any]]]:
     """Where it is built, and what the services there are told: beside the live databases, or in another folder."""
     if site.into is None:
         if site.live is None:
@@ -75,11 +77,8 @@ async def _place(site: Site) -> AsyncIterator[tuple[Databases, Layout, Mapping[s
         async with rebuilding.databases(admin, names, keep=site.keep) as made:
             yield made, site.layout, site.live
         return
-    from shared.stack.control import default_program  # noqa: PLC0415
-
     layout = Layout(site.into.expanduser().resolve())
-    program = site.program or default_program()
-    stack = site.live or rebuilding.nowhere(program)
+    stack = site.live or _rules(layout, site.program, kept)
     # The codes of vouchers are made with the secret of the stack they are from.
     secrets = site.layout if site.layout.secret.is_file() else layout
     with _cluster(layout) as (admin, passwords):
@@ -87,6 +86,25 @@ async def _place(site: Site) -> AsyncIterator[tuple[Databases, Layout, Mapping[s
         names = {name: name for name in CONSUMES}
         async with rebuilding.databases(admin, names, keep=True) as made:
             yield made, secrets, stack
+
+
+def _rules(layout: Layout, program: Path | None, kept: Kept) -> Mapping[str, Any]:
+    """Put the program files of an export where a stack in this folder would have them; a stack of these alone."""
+    from shared.stack.control import default_program  # noqa: PLC0415
+
+    layout.versions.mkdir(parents=True, exist_ok=True)
+    strange = {file.name for file in layout.versions.glob("*.yaml")} - kept.programs.keys()
+    if strange:
+        raise UsageError(
+            f"{layout.versions} has versions of the program that the export does not know:"
+            f" {', '.join(sorted(strange))}"
+        )
+    for name, text in kept.programs.items():
+        # Only a name, whatever somebody has written into the file.
+        file = layout.program if name is None else layout.versions / Path(name).name
+        file.write_text(text)
+    found = program or (layout.program if None in kept.programs else default_program())
+    return rebuilding.nowhere(found, layout.versions)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -37,6 +38,12 @@ def load_stack(folder: Path | None) -> dict[str, Any]:
             f"no stack is up in {layout.dir}: start it with `treue up`, or name another with --dir"
         )
     return stack
+
+
+def versions_of(stack: Mapping[str, Any], layout: Layout) -> Path:
+    """The folder of the program's later versions: beside the stack's data, or where the stack says they are."""
+    named = stack.get("program_versions")
+    return Path(named) if named else layout.versions
 
 
 def fail(error: UsageError | str) -> NoReturn:

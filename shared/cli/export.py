@@ -14,7 +14,7 @@ import typer
 
 from shared import clock
 from shared.cli import inputs
-from shared.cli.common import DirOption, layout_of, load_stack
+from shared.cli.common import DirOption, layout_of, load_stack, versions_of
 from shared.cli.inputs import Line
 from shared.cli.letters import connection
 from shared.cli.rebuilding import run
@@ -29,11 +29,15 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(slots=True)
 class Kept:
-    """What the databases alone know: facts by service, which records were buried, and how far all was read."""
+    """What the databases alone know: facts by service, which records were buried, and how far all was read.
+
+    ``programs`` are the program file (under None) and its later versions, by their names.
+    """
 
     facts: dict[str, list[bytes]] = field(default_factory=dict)
     buried: set[tuple[str, int, int]] = field(default_factory=set)
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    programs: dict[str | None, str] = field(default_factory=dict)
 
 
 def export(
@@ -59,6 +63,8 @@ async def _export(
         with inputs.open_for_writing(draft) as file:
             head = {"version": version("treue"), "at": clock.now().isoformat()}
             file.write(_encode(Line(export=head)) + b"\n")
+            for program in kept.programs.items():
+                file.write(_encode(Line(program=program)) + b"\n")
             for place in sorted(kept.buried):
                 file.write(_encode(Line(buried=place)) + b"\n")
             for service, lines in kept.facts.items():
@@ -83,7 +89,11 @@ async def kept_by(live: Mapping[str, Any] | None, layout: Layout, export: str | 
                 kept.buried.add(line.buried)
             elif line.service is not None:
                 kept.facts.setdefault(line.service, []).append(bytes(line.fact))
+            elif line.program is not None:
+                name, text = line.program
+                kept.programs[name] = text
         return kept
+    kept.programs = _programs(live, layout)
     # Inputs are the affair of points alone: the others hear of them through it.
     kept.positions = await positions(live)
     async with connection("points", live["postgres"]["points"]) as conn:
@@ -93,6 +103,13 @@ async def kept_by(live: Mapping[str, Any] | None, layout: Layout, export: str | 
         told = await run(name, "facts", environment(name, live, layout))
         kept.facts[name] = told.splitlines()
     return kept
+
+
+def _programs(live: Mapping[str, Any], layout: Layout) -> dict[str | None, str]:
+    found: dict[str | None, str] = {None: Path(live["program"]).read_text()}
+    for file in sorted(versions_of(live, layout).glob("*.yaml")):
+        found[file.name] = file.read_text()
+    return found
 
 
 async def positions(live: Mapping[str, Any]) -> dict[tuple[str, int], int]:

@@ -132,7 +132,7 @@ class Rebuilt:
         taken = line.take()
         job = line.job and not taken
         line.busy, line.job = True, line.job and not job
-        reply = await line.process.exchange(Ask(self._now, taken, job=job))
+        reply = await line.process.exchange(Ask(self._now, taken, job=job, rebuilding=True))
         line.busy, line.more = False, reply.more
         self._hand_on(reply.messages)
         await self._tell()

@@ -36,7 +36,10 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One line of an export: a record as it was, one that was buried, or a fact of a service."""
+    """One line of an export: a record as it was, one that was buried, a fact of a service, or a program file.
+
+    ``program`` is the name among the versions (none: the first) and what the file says.
+    """
 
     record: tuple[str, int, int, int, Text | None, Text | None, list[tuple[str, Text]]] | None = (
         None
@@ -44,6 +47,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     buried: tuple[str, int, int] | None = None
     service: str | None = None
     fact: msgspec.Raw = NOTHING
+    program: tuple[str | None, str] | None = None
     export: dict[str, Any] | None = None
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from shared import clock
-from shared.cli.common import DirOption, layout_of, load_stack
+from shared.cli.common import DirOption, layout_of, load_stack, versions_of
 from shared.errors import UsageError
 from shared.program import Program, ProgramError, load, versions
 from shared.program.__main__ import main as check_files
@@ -77,7 +77,7 @@ def apply(
     instant = _instant(valid_from)
     running = load(stack["program"])
     _load(file)
-    target, found = versions.apply(layout.versions, running, file, instant, clock.now())
+    target, found = versions.apply(versions_of(stack, layout), running, file, instant, clock.now())
     print(f"Valid from {instant:%Y-%m-%dT%H:%M:%SZ}: {target.name}")
     for item in found:
         print(f"  {item.words()}")
@@ -89,7 +89,7 @@ def list_versions(folder: DirOption = None) -> None:
     stack, layout = load_stack(folder), layout_of(folder)
     running = load(stack["program"])
     print(f"{running.version}  from the beginning  {stack['program']}")
-    for version in versions.read(layout.versions, running):
+    for version in versions.read(versions_of(stack, layout), running):
         print(f"{version.program.version}  from {version.valid_from:%Y-%m-%dT%H:%M:%SZ}")
 
 

@@ -191,12 +191,13 @@ async def _forget_pipes(made: Databases) -> None:
             await conn.close()
 
 
-def nowhere(program: Path) -> dict[str, Any]:
+def nowhere(program: Path, versions: Path) -> dict[str, Any]:
     """The addresses of a stack that is no more, as far as a service asks for them before it starts."""
     urls = {f"{name}_url": "http://127.0.0.1:1" for name in CONSUMES}
     return {
         "kafka": "127.0.0.1:1",
         "postgres": dict.fromkeys(CONSUMES, ""),
         "program": str(program),
+        "program_versions": str(versions),
         **urls,
     }

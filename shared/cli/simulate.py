@@ -22,11 +22,11 @@ from rich.table import Table
 
 from shared import clock
 from shared.cli import compare
-from shared.cli.common import DirOption, layout_of, load_stack
+from shared.cli.common import DirOption, layout_of, load_stack, versions_of
 from shared.cli.compare import Comparison, Outcome
 from shared.cli.lag import Away, Watcher
 from shared.cli.quiet import silence
-from shared.cli.rebuilding import superuser_of
+from shared.cli.rebuilding import admin_of
 from shared.cli.whatif import Rules, Side, sides
 from shared.cli.words import counted
 from shared.contracts import activities, purchases
@@ -35,7 +35,6 @@ from shared.db import statements
 from shared.errors import UsageError
 from shared.events.model import Record
 from shared.program import Program, ProgramError, load
-from shared.stack.layout import Layout
 
 sql = statements.load(Path(__file__).parent / "sql" / "simulate.sql")
 _moves = msgspec.json.Decoder(list[TierMove])
@@ -73,7 +72,7 @@ def simulate(
         str | None,
         typer.Option(
             metavar="DSN",
-            help="Where databases for it may be made (default: the stack's own server).",
+            help="Where databases for it may be made (default: the stack's own server, or TREUE_POSTGRES).",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -84,10 +83,10 @@ def simulate(
     """
     stack = load_stack(folder)
     layout = layout_of(folder)
-    files = (Rules(Path(stack["program"]), layout.versions), Rules(program))
+    files = (Rules(Path(stack["program"]), versions_of(stack, layout)), Rules(program))
     old, new = load(files[0].file), _load(program)
     span = _instant(first, old, 0), _instant(until, old, 1)
-    admin = scratch or _admin(stack, layout)
+    admin = scratch or admin_of(stack, layout)
     began = time.monotonic()
     with Console(stderr=True).status("Preparing the replay …") as status:
 
@@ -129,14 +128,6 @@ def _instant(text: str | None, program: Program, days: int) -> datetime | None:
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a day: write it as 2011-12-31") from None
     return clock.local_midnight(day, program.zone)
-
-
-def _admin(stack: Mapping[str, Any], layout: Layout) -> str:
-    """The address of the local stack's superuser; elsewhere somebody has to name one."""
-    found = superuser_of(stack, layout)
-    if found is None:
-        raise UsageError("name a role that may make databases: --scratch postgresql://…")
-    return found
 
 
 async def _replay(

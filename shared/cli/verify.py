@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.cli import agreement
-from shared.cli.common import DirOption, layout_of, load_stack
+from shared.cli.common import DirOption, layout_of, load_stack, versions_of
 from shared.cli.lag import Look
 from shared.cli.settle import settle
 from shared.cli.words import counted
@@ -146,7 +146,7 @@ def environment(name: str, stack: Mapping[str, Any], layout: Layout) -> dict[str
     }
     # Where the services are not our own processes (compose), keys and secret come from the environment.
     files = {"KEYS_FILE": layout.keys_json, "SECRET_FILE": layout.secret}
-    for key, file in (files | {"PROGRAM_VERSIONS": layout.versions}).items():
+    for key, file in (files | {"PROGRAM_VERSIONS": versions_of(stack, layout)}).items():
         if file.exists():
             settings[key] = str(file)
     return {f"TREUE_{name.upper()}_{key}": value for key, value in settings.items()}

@@ -72,12 +72,14 @@ class Work:
     """One batch inside its transaction. Everything a handler does goes through ``conn`` or is collected here.
 
     A handler may be called again with the same events after a rollback, so it keeps nothing outside.
+    ``rebuilding``: what is decided once, when it happens, has been and is known; no event decides it again.
     """
 
     conn: Connection
     now: datetime
     source: str
     messages: list[Message] = field(default_factory=list)
+    rebuilding: bool = False
 
     def publish(
         self,

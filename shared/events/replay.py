@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,13 +19,14 @@ import msgspec
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from shared import clock
 from shared.db import pool as database
 from shared.db import statements
 from shared.db.types import Pool
 from shared.errors import TreueError
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
-from shared.events.model import Record
+from shared.events.model import Event, Handler, Record, Route, Work
 from shared.events.runner import Runner
 from shared.events.worker import GC_THRESHOLDS, WorkerSpec
 
@@ -39,11 +41,15 @@ REPLY_ROWS_MAX = 16
 
 
 class Ask(msgspec.Struct, array_like=True):
-    """Apply these records, or let time do what it does; ``now`` is the instant of the replay."""
+    """Apply these records, or let time do what it does; ``now`` is the instant of the replay.
+
+    ``rebuilding``: the database was given all facts before, so the records decide none.
+    """
 
     now: datetime
     records: list[tuple[str, int, int, bytes | None, bytes | None, list[tuple[str, bytes]], int]]
     job: bool = False
+    rebuilding: bool = False
 
 
 class Reply(msgspec.Struct, array_like=True):
@@ -85,21 +91,21 @@ async def _answer(spec: WorkerSpec) -> int:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     pool = await database.create(spec.dsn, name=f"treue-{spec.service}-replay", size=2)
-    moment: list[datetime] = []
+    moment = [Ask(clock.now(), [])]
     runner = Runner(
         service=spec.service,
-        routes=spec.routes,
+        routes=_marking(spec.routes, moment),
         ignored=spec.ignored,
         pool=pool,
         health=Health("postgres"),
         metrics=StreamMetrics(CollectorRegistry()),
         committed=lambda: None,
-        now=lambda: moment[0] - BEFORE,
+        now=lambda: moment[0].now - BEFORE,
     )
     try:
         while (data := read_frame(sys.stdin.buffer)) is not None:
             asked = _asked.decode(data)
-            moment[:] = [asked.now]
+            moment[:] = [asked]
             if asked.records:
                 await runner.process([Record(*item) for item in asked.records])
             if asked.job and spec.job is not None:
@@ -109,6 +115,23 @@ async def _answer(spec: WorkerSpec) -> int:
     finally:
         pool.terminate()
     return 0
+
+
+def _marking(routes: Sequence[Route], moment: Sequence[Ask]) -> Sequence[Route]:
+    """The same routes, whose handlers are told whether a ledger is built anew. One handler stays one."""
+    marked: dict[Handler, Handler] = {}
+
+    def marking(handler: Handler) -> Handler:
+        async def handle(work: Work, events: Sequence[Event[Any]]) -> None:
+            work.rebuilding = moment[0].rebuilding
+            await handler(work, events)
+
+        return handle
+
+    for route in routes:
+        if route.handler not in marked:
+            marked[route.handler] = marking(route.handler)
+    return [replace(route, handler=marked[route.handler]) for route in routes]
 
 
 async def _published(pool: Pool) -> Reply:

@@ -102,6 +102,15 @@ async def decide(
     return found
 
 
+def budgets_of(work: Work) -> Locker:
+    """What may still be drawn: a ledger that is built anew knows all that ever was, and draws no more."""
+    return _nothing_left if work.rebuilding else ledger.lock_budgets
+
+
+async def _nothing_left(_: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
+    return dict.fromkeys(wanted, ALL_SPENT)
+
+
 async def record(work: Work, decided: Mapping[UUID, Decided], accounts: Iterable[Account]) -> None:
     """Write down what new purchases draw from budgets, and that these accounts are looked at from now on."""
     draws = [
@@ -121,7 +130,8 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
     known = await ledger.held(work.conn, list(flagged))
     firsts = await ledger.first_purchases(work.conn, list(flagged))
     decided = _replayed(program, flagged, known, firsts, None)
-    if any(_short_of_budget(decision) for _, decision in decided.values()):
+    short = any(_short_of_budget(decision) for _, decision in decided.values())
+    if short and not work.rebuilding:
         cases = (one.recorded.case for ones in known.values() for one in ones)
         spent = await ledger.lock_budgets(work.conn, budgeted(_offers(cases)))
         decided = _replayed(program, flagged, known, firsts, spent)

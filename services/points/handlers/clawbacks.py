@@ -57,6 +57,9 @@ async def claw_back(work: Work, program: Program, accounts: Collection[Account])
 
 async def restore_spent(work: Work, program: Program, account: Account, order_id: str) -> None:
     """Give back what this locked account has spent on an order that is cancelled; all its lines are appended."""
+    if work.rebuilding:
+        # Whatever was given back is known.
+        return
     await Spending(program).restore_order(work, account, order_id)
 
 

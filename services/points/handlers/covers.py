@@ -69,7 +69,8 @@ def _settle(
     for row in lines:
         left[row.lot_id] += row.points
     rows = []
-    clamp = program.earning.refunds == CLAMP
+    # A ledger that is built anew knows what was written off, and its lots are below 0 until their credit comes.
+    clamp = program.earning.refunds == CLAMP and not work.rebuilding
     for change in settlement.changes(lines, reserves, write_off=clamp):
         rows.append(_row(work, program, account, lots[change.lot_id], left[change.lot_id], change))
         left[change.lot_id] += change.points

@@ -159,7 +159,9 @@ class Purchases:
         fresh = list(fresh)
         if any(purchase.offers is not None for purchase in fresh):
             credited = [self.candidate(purchase) for purchase in fresh if purchase.customer]
-            decided = await campaigns.decide(work.conn, self._program, credited, accounts)
+            decided = await campaigns.decide(
+                work.conn, self._program, credited, accounts, campaigns.budgets_of(work)
+            )
         entries: list[EntryRow] = []
         uncredited: list[UncreditedRow] = []
         for purchase in fresh:
