@@ -107,7 +107,8 @@ def budgets_of(work: Work) -> Locker:
     return _nothing_left if work.rebuilding else ledger.lock_budgets
 
 
-async def _nothing_left(_: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
+async def _nothing_left(conn: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
+    del conn
     return dict.fromkeys(wanted, ALL_SPENT)
 
 
