@@ -50,13 +50,19 @@ RUNNING = Invariant(
 )
 LOTS = Invariant(
     "lots-are-whole",
-    "a lot has one customer, at most one purchase and one pair of dates, and is owed only where points were taken",
+    "a lot has one customer, at most one purchase and one pair of dates (or an end that moves from the first on),"
+    " and is owed only where points were taken",
     """
     SELECT e.lot_id, sum(e.points) AS points, count(*) FILTER (WHERE e.kind = 'earned') AS awards
     FROM entries e JOIN accounts a USING (account_id) GROUP BY e.lot_id
     HAVING count(*) FILTER (WHERE e.kind = 'earned') > 1 OR count(DISTINCT e.account_id) <> 1
         OR (sum(e.points) FILTER (WHERE e.kind <> 'expired') < 0 AND bool_and(a.flags = 0))
-        OR count(DISTINCT e.available_at) <> 1 OR count(DISTINCT coalesce(e.expires_at, 'infinity')) <> 1
+        OR count(DISTINCT e.available_at) <> 1 OR count(e.active_from) > 1
+        OR CASE count(e.active_from)
+               WHEN 0 THEN count(DISTINCT coalesce(e.expires_at, 'infinity')) <> 1
+               ELSE bool_or(e.active_from IS NOT NULL AND (e.entry_id <> e.lot_id OR e.expires_at IS NULL))
+                   OR min(e.expires_at) < min(e.expires_at) FILTER (WHERE e.active_from IS NOT NULL)
+           END
     """,
 )
 DATES = Invariant(
@@ -75,10 +81,10 @@ LOSSES = Invariant(
         FROM holds h, unnest(h.lots, h.parts) AS u(lot_id, points)
         WHERE h.held_at < h.ended_at AND h.ended_at > now() GROUP BY u.lot_id),
     lots AS (
-        SELECT account_id, lot_id, min(expires_at) AS expires_at,
-               coalesce(sum(points) FILTER (WHERE kind <> 'expired'), 0) AS remainder,
-               coalesce(-sum(points) FILTER (WHERE kind = 'expired'), 0) AS expired
-        FROM entries GROUP BY account_id, lot_id)
+        SELECT e.account_id, lot_id, coalesce(min(m.expires_at), min(e.expires_at)) AS expires_at,
+               coalesce(sum(e.points) FILTER (WHERE e.kind <> 'expired'), 0) AS remainder,
+               coalesce(-sum(e.points) FILTER (WHERE e.kind = 'expired'), 0) AS expired
+        FROM entries e LEFT JOIN moving_lots m USING (lot_id) GROUP BY e.account_id, lot_id)
     SELECT a.customer_id, l.lot_id, l.expires_at, l.remainder, l.expired, h.points AS held
     FROM lots l JOIN accounts a USING (account_id) LEFT JOIN held h USING (lot_id)
     WHERE coalesce(a.due_at, 'infinity') > now() + interval '2 minutes'

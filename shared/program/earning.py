@@ -61,7 +61,7 @@ class Expiry(Section):
     kind: Annotated[ExpiryKind, choice(ExpiryKind)] = Field(
         default="after",
         description="`after`: some time after they became available; `none`: never; `inactivity`:"
-        " some time after the customer's last purchase",
+        " some time after the customer's last purchase or rewarded activity, all points at once",
     )
     after: MaybeSomeDays = Field(default=None, description="how long; through the end of that day")
     round_up: Annotated[RoundUp | None, choice(RoundUp)] = Field(

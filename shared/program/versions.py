@@ -40,6 +40,7 @@ MAY_CHANGE: tuple[Place, ...] = (
 )
 REVALUES = "program-revalues-points"
 IN_THE_PAST = "program-begins-in-the-past"
+INACTIVITY = "inactivity"
 NOT_THE_LAST = "program-not-the-last"
 NOTHING_NEW = "program-changes-nothing"
 VERSIONS_MAX = 200
@@ -97,6 +98,12 @@ def check_values(old: Program, new: Program) -> list[Difference]:
     if wrong:
         may = ", ".join(dotted(place) for place in MAY_CHANGE)
         raise ProgramChangeRefused(
+    if old.earning.expiry.kind == INACTIVITY and new.earning.expiry.kind != INACTIVITY:
+        raise ProgramChangeRefused(
+            REVALUES,
+            "earning.expiry.kind: what is kept as long as a customer is active would end although they are"
+            " (another `after` and `round_up` may be set)",
+        )
             REVALUES,
             f"{'; '.join(item.words() for item in wrong)}: points that are there would be valued anew"
             f" (a version may change {may})",

@@ -118,11 +118,6 @@ def test_the_contract_s_example_says_exactly_what_is_not_alive_yet() -> None:
     ("old", "new", "said"),
     [
         (
-            "{after: P12M,",
-            "{kind: inactivity, after: P12M,",
-            "earning.expiry.kind: inactivity is not supported yet (allowed: none, after)",
-        ),
-        (
             "{kind: rolling, length: P12M}",
             "{kind: anniversary}",
             (

@@ -189,3 +189,18 @@ def test_the_command_applies_lists_and_refuses(given_program: Given, tmp_path: P
         refused = treue("apply", str(new), "--valid-from", wrong)
         assert isinstance(refused.exception, UsageError)
         assert "no instant with a zone" in str(refused.exception)
+
+
+def test_points_that_activity_keeps_are_not_left_to_end(given_program: Given) -> None:
+    kept = DEMO.replace("{after: P12M,", "{kind: inactivity, after: P12M,")
+    assert kept != DEMO
+    given_program.file.write_text(kept, encoding="utf-8")
+    with pytest.raises(ProgramChangeRefused, match=r"earning\.expiry\.kind") as refused:
+        given_program.apply(DEMO)
+    assert refused.value.code == "program-revalues-points"
+    given_program.apply(kept.replace("after: P12M", "after: P18M"))
+
+
+def test_points_may_be_kept_by_activity_from_an_instant_on(given_program: Given) -> None:
+    given_program.apply(DEMO.replace("{after: P12M,", "{kind: inactivity, after: P12M,"))
+    assert given_program.program().at(NEW_YEAR).earning.expiry.kind == "inactivity"

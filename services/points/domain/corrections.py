@@ -60,12 +60,16 @@ class Adjustment(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """So many signed points in a lot with these dates; no ``lot_id``: a lot of its own."""
+    """So many signed points in a lot with these dates; no ``lot_id``: a lot of its own.
+
+    ``moves``: the end of the lot that it makes moves with the customer's activity.
+    """
 
     lot_id: UUID | None
     points: int
     available_at: datetime
     expires_at: datetime | None
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,10 @@ def touched(
 ) -> list[Touched]:
     """The lots that a correction changes: a credit makes its own, a debit takes them as spending would."""
     if wanted.points > 0:
-        expires_at = expiry(now, program) if wanted.expires_at is None else wanted.expires_at
-        return [Touched(None, wanted.points, now, expires_at)]
+        if wanted.expires_at is not None:
+            return [Touched(None, wanted.points, now, wanted.expires_at)]
+        moves = program.earning.expiry.kind == "inactivity"
+        return [Touched(None, wanted.points, now, expiry(now, program), moves)]
     dates = {lot.lot_id: lot for lot in lots}
     taken, rest = _taken(-wanted.points, lots, now, overdraw=program.corrections.overdraw)
     found = [
@@ -172,5 +178,5 @@ def extended(
         raise Refused("nothing-to-extend", "Nothing is left in this lot that no hold reserves.")
     return (
         Touched(lot.lot_id, -left, lot.available_at, lot.expires_at),
-        Touched(None, left, max(lot.available_at, now), expires_at),
+        Touched(None, left, max(lot.available_at, now), expires_at, lot.moves),
     )

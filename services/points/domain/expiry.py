@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -25,6 +25,25 @@ class Hold(NamedTuple):
     since: datetime
     until: datetime
     points: int
+
+
+class Span(NamedTuple):
+    """How long an activity of a customer keeps their moving lots: [``since``, ``until``); empty: it keeps none."""
+
+    since: datetime
+    until: datetime
+
+
+def renewed(expires_at: datetime, spans: Iterable[Span]) -> datetime:
+    """Return where a moving lot ends: its own end, or that of the unbroken activity in which that lies.
+
+    At its very end a lot is gone, so an activity at that instant does not keep it.
+    """
+    for span in sorted(spans):
+        if span.since >= expires_at:
+            break
+        expires_at = max(expires_at, span.until)
+    return expires_at
 
 
 def losses(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.points.domain.expiry import TOLD_KINDS
+from services.points.domain.expiry import TOLD_KINDS, Span, renewed
 from services.points.domain.rules import rules_of
 from services.points.domain.settlement import Reserve
 from shared import clock
@@ -25,7 +25,10 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One immutable signed line of the ledger. A correction bears the dates of the lot it corrects."""
+    """One immutable signed line of the ledger. A correction bears the dates of the lot it corrects.
+
+    ``active_from``: it opens a lot whose end moves, and from then to its ``expires_at`` keeps all that do.
+    """
 
     id: UUID
     lot_id: UUID
@@ -34,6 +37,7 @@ class Entry:
     occurred_at: datetime
     available_at: datetime
     expires_at: datetime | None
+    active_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,21 @@ def dates(occurred_at: datetime, program: Program) -> tuple[datetime, datetime |
     return available_at, expiries[day]
 
 
+def active_from(occurred_at: datetime, program: Program) -> datetime | None:
+    """Since when an activity of the customer keeps all their points; None: it keeps none."""
+    return occurred_at if rules_of(program).moving else None
+
+
 def lots(entries: Iterable[Entry]) -> list[Lot]:
-    """Fold entries into their lots, oldest award first."""
+    """Fold a customer's entries into their lots, oldest award first."""
     groups: dict[UUID, list[Entry]] = {}
+    spans: list[Span] = []
     for entry in entries:
         groups.setdefault(entry.lot_id, []).append(entry)
-    return sorted(map(_lot, groups.values()), key=lambda lot: (lot.occurred_at, lot.entry_id))
+        if entry.active_from is not None and entry.expires_at is not None:
+            spans.append(Span(entry.active_from, entry.expires_at))
+    found = [_lot(group, spans) for group in groups.values()]
+    return sorted(found, key=lambda lot: (lot.occurred_at, lot.entry_id))
 
 
 def spend_order(found: Iterable[Lot]) -> list[Lot]:
@@ -135,18 +148,21 @@ def _expiring_next(spendable: Iterable[tuple[Lot, int]]) -> ExpiringNext | None:
     return ExpiringNext(by_end[first], first)
 
 
-def _lot(entries: list[Entry]) -> Lot:
+def _lot(entries: list[Entry], spans: Iterable[Span]) -> Lot:
     # Its award is the entry that is no correction; a fragment without one still adds up.
     award = next(
         (entry for entry in entries if entry.kind not in (TIER_BONUS, CAMPAIGN)), entries[0]
     )
+    expires_at = award.expires_at
+    if award.active_from is not None and expires_at is not None:
+        expires_at = renewed(expires_at, spans)
     return Lot(
         id=award.lot_id,
         entry_id=award.id,
         points=sum(entry.points for entry in entries),
         occurred_at=award.occurred_at,
         available_at=award.available_at,
-        expires_at=award.expires_at,
+        expires_at=expires_at,
     )
 
 

@@ -30,6 +30,7 @@ class Rules:
     rounding: Rounding
     net_of_tax: bool
     immediate: bool
+    moving: bool
     levels: tuple[Level, ...]
     campaigns: tuple[Campaign, ...] = ()
     expiries: dict[date, datetime | None] = field(default_factory=dict)
@@ -68,6 +69,7 @@ def _lay_out(program: Program) -> Rules:
         rounding=earning.rounding,
         net_of_tax=earning.net_of_tax,
         immediate=earning.available_after.is_zero,
+        moving=earning.expiry.kind == "inactivity",
         levels=program.tiers.levels if program.tiers else (),
         campaigns=laid_out(program),
     )

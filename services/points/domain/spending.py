@@ -40,7 +40,10 @@ class Part(NamedTuple):
 
 
 class Spendable(NamedTuple):
-    """A lot as spending sees it: ``points`` in it, of which ``reserved`` by live holds. Below 0 it is owed."""
+    """A lot as spending sees it: ``points`` in it, of which ``reserved`` by live holds. Below 0 it is owed.
+
+    ``moves``: its end moves with the customer's activity, and ``expires_at`` is where that stands.
+    """
 
     lot_id: UUID
     points: int
@@ -48,6 +51,7 @@ class Spendable(NamedTuple):
     occurred_at: datetime
     available_at: datetime
     expires_at: datetime | None
+    moves: bool = False
 
     def counts(self, at: datetime) -> bool:
         """Whether its points are spendable at that instant."""

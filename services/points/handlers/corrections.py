@@ -229,6 +229,7 @@ class Corrections:
                 draft.told, part.points, part.points, draft.said, self._rules(work)
             ),
             actor=draft.cause.actor,
+            active_from=part.expires_at if part.moves else None,
         )
 
     async def _write(

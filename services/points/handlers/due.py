@@ -87,7 +87,7 @@ def _unlocked(lines: Lines, now: datetime) -> Sequence[Told]:
 def _expired(lines: Lines, holds: Sequence[Hold], now: datetime) -> Sequence[Told]:
     """What is lost and has not been told, and what was told and is not lost; by instant."""
     expires_at = lines[0]["expires_at"]
-    if expires_at is None or now < expires_at:
+    if expires_at is None:
         return ()
     target = losses(_movements(lines), holds, expires_at, now)
     told: dict[datetime, list[int]] = defaultdict(list)

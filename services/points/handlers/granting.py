@@ -49,7 +49,8 @@ def grant(
     account.seq += 1
     account.balance += change
     entry_id = lot.id if held is None else digest_uuid(ACTIVITY, str(lot.id), str(account.seq))
-    available_at, expires_at = lots.dates(lot.occurred_at, program.at(lot.occurred_at))
+    rules = program.at(lot.occurred_at)
+    available_at, expires_at = lots.dates(lot.occurred_at, rules)
     row = EntryRow(
         entry_id=entry_id,
         account_id=account.id,
@@ -75,6 +76,7 @@ def grant(
         multiplier="1",
         reason=why[1][0],
         explanation=facts.pack_fact(why[0], change, target, why[1], program),
+        active_from=lots.active_from(lot.occurred_at, rules) if held is None else None,
     )
     if held is None:
         told, data = contract.EARNED, _earned(row, account, program)

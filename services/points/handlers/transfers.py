@@ -88,6 +88,8 @@ class Transfers:
                 (to, into, given, [giver, reason or ""]),
             ):
                 row = line(work, self._program, account, written, transfer_id, said, actor=actor)
+                if account is to and lot.moves:
+                    row = row._replace(active_from=row.expires_at)
                 rows.append(row)
                 _tell(work, account, row)
         from_.account.flags |= FLAG_SPENT

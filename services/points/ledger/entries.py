@@ -26,6 +26,10 @@ LOOKS_MAX = 5
 FEW_ROWS = 40
 # While old purchases are loaded, what becomes of a lot is still open: time tells of its account this much later.
 QUIET = timedelta(seconds=30)
+# Lots end at midnights of the program's zone, and no midnight lies off a quarter of an hour.
+QUARTER_SECONDS = 900
+# Kinds of corrections by which an activity may come to count, or count no more, and keep other lots or not.
+REDECIDED = frozenset({"withdrawn", "activity"})
 # Why an account is settled after every write: it has refunds, it has spent or owes, a campaign of it has a cap.
 FLAG_REFUNDS, FLAG_SPENT, FLAG_CAPPED = 1, 2, 4
 # It was brought by another customer; credit was taken back for a blocked card; it lives on as another account.
@@ -78,6 +82,7 @@ class EntryRow(NamedTuple):
     reason: str | None
     explanation: str
     actor: str | None = None
+    active_from: datetime | None = None
 
 
 BATCHED = (*EntryRow._fields, "batch")
@@ -174,12 +179,22 @@ def _dues(rows: Sequence[EntryRow]) -> Mapping[int, datetime]:
     found: dict[int, datetime] = {}
     for row in rows:
         due = row.available_at if row.available_at > row.occurred_at else row.expires_at
+        if (row.kind in REDECIDED and row.entry_id != row.lot_id) or (
+            row.active_from is not None and _late(row.active_from, row)
+        ):
+            due = row.occurred_at
         if due is not None:
             known = found.get(row.account_id)
             if known is None or due < known:
                 found[row.account_id] = due
     quiet = rows[0].recorded_at + QUIET
     return {account: max(due, quiet) for account, due in found.items()}
+
+
+def _late(active_from: datetime, row: EntryRow) -> bool:
+    """Whether lots that this activity keeps may have been told to be gone meanwhile."""
+    since = min(active_from, row.occurred_at).timestamp()
+    return since // QUARTER_SECONDS < row.recorded_at.timestamp() // QUARTER_SECONDS
 
 
 async def add_uncredited(conn: Connection, rows: Sequence[UncreditedRow]) -> None:

@@ -65,8 +65,10 @@ OWED = Invariant(
         WHERE h.ended_at > now() AND h.held_at > now() - interval '8 days' GROUP BY u.lot_id),
     lots AS (
         SELECT e.account_id, e.lot_id, sum(e.points) AS points, coalesce(min(r.points), 0) AS reserved,
-               min(e.available_at) <= now() AND coalesce(min(e.expires_at), 'infinity') > now() AS open
+               min(e.available_at) <= now()
+               AND coalesce(min(m.expires_at), min(e.expires_at), 'infinity') > now() AS open
         FROM entries e JOIN accounts a USING (account_id) LEFT JOIN reserved r USING (lot_id)
+        LEFT JOIN moving_lots m USING (lot_id)
         WHERE a.flags <> 0 AND e.kind <> 'expired' AND e.occurred_at <= now()
         GROUP BY e.account_id, e.lot_id)
     SELECT account_id, sum(greatest(-points, 0)) AS deficit,

@@ -178,11 +178,11 @@ FROM merges m JOIN accounts a ON a.account_id = m.into_id
 WHERE m.account_id = ANY(:accounts::bigint[]);
 
 -- name: left_behind
--- What is in the lots of these merged accounts: all that is not empty, and every award as long as its lot has not been
--- moved yet. What only tells of time is left out; base and net_spend are what the award counts for, since
+-- What is in the lots of these merged accounts: all that is not empty, and every award or activity as long as its lot has
+-- not been moved yet. What only tells of time is left out; base and net_spend are what the award counts for, since
 -- counts_since (null: for nothing, because its credit was taken back).
 SELECT e.account_id, e.lot_id, min(e.available_at) AS available_at, min(e.expires_at) AS expires_at,
-       max(e.occurred_at) AS moved_at,
+       max(e.occurred_at) AS moved_at, min(e.active_from) AS active_from,
        min(e.shop) FILTER (WHERE e.entry_id = e.lot_id) AS shop,
        min(e.order_id) FILTER (WHERE e.entry_id = e.lot_id) AS order_id,
        CASE WHEN NOT bool_or(e.kind IN ('withdrawn', 'reversed')) THEN
@@ -199,7 +199,7 @@ FROM entries e
 WHERE e.account_id = ANY(:accounts::bigint[]) AND e.kind NOT IN ('expired', 'unlocked')
 GROUP BY e.account_id, e.lot_id
 HAVING sum(e.points) <> 0
-    OR (bool_or(e.kind IN ('earned', 'activity') OR e.base > 0)
+    OR (bool_or(e.kind IN ('earned', 'activity') OR e.base > 0 OR e.active_from < e.expires_at)
         AND NOT bool_or(coalesce(e.reason, '') = 'merged_out'))
 ORDER BY e.account_id, moved_at, e.lot_id;
 

@@ -10,20 +10,24 @@ LEFT JOIN entries e ON e.account_id = a.account_id AND e.seq = a.seq;
 
 -- name: due_lines
 -- All lines of these accounts' lots that have become available without having been told so, or whose end has come
--- and whose loss has not been told, or was told before another line came. Lines of a lot bear one pair of dates.
-WITH due AS (
-    SELECT account_id, lot_id FROM entries
-    WHERE account_id = ANY(:accounts::bigint[])
+-- and whose loss has not been told, or was told before another line came; or was told of an end that has moved since.
+WITH lines AS (
+    SELECT e.account_id, e.lot_id, e.seq, e.kind, e.points, e.occurred_at, e.available_at, e.shop, e.order_id,
+           coalesce(m.expires_at, e.expires_at) AS expires_at
+    FROM unnest(:accounts::bigint[]) AS a(account_id) JOIN entries e USING (account_id)
+    LEFT JOIN LATERAL moving_lots_of(a.account_id, 'infinity') m ON m.lot_id = e.lot_id),
+due AS (
+    SELECT account_id, lot_id FROM lines
     GROUP BY account_id, lot_id
     HAVING (min(available_at) > min(occurred_at) AND min(available_at) <= :now::timestamptz
             AND NOT bool_or(kind = 'unlocked'))
         OR (min(expires_at) <= :now::timestamptz
             AND (sum(points) <> 0
-                 OR max(seq) FILTER (WHERE kind <> 'expired') > max(seq) FILTER (WHERE kind = 'expired'))))
-SELECT e.account_id, e.lot_id, e.seq, e.kind, e.points, e.occurred_at, e.available_at, e.expires_at, e.shop,
-       e.order_id
-FROM entries e JOIN due USING (account_id, lot_id)
-ORDER BY e.account_id, e.seq;
+                 OR max(seq) FILTER (WHERE kind <> 'expired') > max(seq) FILTER (WHERE kind = 'expired')))
+        OR sum(points) FILTER (WHERE kind = 'expired' AND occurred_at <> expires_at) <> 0)
+SELECT l.*
+FROM lines l JOIN due USING (account_id, lot_id)
+ORDER BY l.account_id, l.seq;
 
 -- name: held_parts
 -- What holds reserved of lots that expired meanwhile: each part with the hold's beginning and end (exclusive).
@@ -46,10 +50,11 @@ FROM (
                 WHERE h.account_id = u.account_id AND h.ended_at > :now::timestamptz))) AS due_at
     FROM unnest(:accounts::bigint[]) AS u(account_id)
     LEFT JOIN (
-        SELECT account_id, min(occurred_at) AS occurred_at, min(available_at) AS available_at,
-               min(expires_at) AS expires_at, sum(points) AS points
-        FROM entries WHERE account_id = ANY(:accounts::bigint[])
-        GROUP BY account_id, lot_id) l USING (account_id)
+        SELECT e.account_id, min(e.occurred_at) AS occurred_at, min(e.available_at) AS available_at,
+               coalesce(min(m.expires_at), min(e.expires_at)) AS expires_at, sum(e.points) AS points
+        FROM unnest(:accounts::bigint[]) AS a(account_id) JOIN entries e USING (account_id)
+        LEFT JOIN LATERAL moving_lots_of(a.account_id, 'infinity') m ON m.lot_id = e.lot_id
+        GROUP BY e.account_id, e.lot_id) l USING (account_id)
     GROUP BY u.account_id) n
 WHERE a.account_id = n.account_id;
 

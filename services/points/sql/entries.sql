@@ -42,14 +42,14 @@ moved AS (
     WHERE a.account_id = u.account_id)
 INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balance_after, lot_id, occurred_at,
                      recorded_at, available_at, expires_at, shop, order_id, event_key, event_id, fingerprint,
-                     net_spend, exact, tier, multiplier, reason, explanation, actor, batch)
+                     net_spend, exact, tier, multiplier, reason, explanation, actor, active_from, batch)
 SELECT *, :batch::uuid FROM unnest(:entry_ids::uuid[], :account_ids::bigint[], :seqs::bigint[], :kinds::text[],
                      :points::bigint[], :bases::bigint[], :bonuses::bigint[], :balances::bigint[],
                      :lots::uuid[], :occurred::timestamptz[], :recorded::timestamptz[],
                      :available::timestamptz[], :expires::timestamptz[], :shops::text[], :orders::text[],
                      :event_keys::uuid[], :event_ids::text[], :fingerprints::bigint[], :net_spends::numeric[],
                      :exacts::text[], :tiers::text[], :multipliers::text[], :reasons::text[],
-                     :explanations::json[], :actors::text[]);
+                     :explanations::json[], :actors::text[], :active::timestamptz[]);
 
 -- name: move_accounts!
 -- The accounts' new position and sum after their lines were appended, and those lines' link of the chain.

@@ -7,13 +7,16 @@ FROM accounts a
 LEFT JOIN LATERAL (
     SELECT l.expires_at, sum(l.points - coalesce(h.points, 0))::bigint AS points, count(*)::bigint AS lots
     FROM (
-        SELECT lot_id, min(expires_at) AS expires_at, sum(points)::bigint AS points
-        FROM entries
-        WHERE account_id = a.account_id AND expires_at > :at::timestamptz
-          AND expires_at > coalesce(:after::timestamptz, '-infinity')
-          AND ((:live::boolean AND kind <> 'covered') OR occurred_at <= :at::timestamptz)
-          AND kind NOT IN ('expired', 'unlocked')
-        GROUP BY lot_id) l
+        SELECT e.lot_id, coalesce(min(m.expires_at), min(e.expires_at)) AS expires_at, sum(e.points)::bigint AS points
+        FROM entries e
+        LEFT JOIN moving_lots_of(
+            a.account_id, greatest(:at::timestamptz, CASE WHEN :live::boolean THEN 'infinity'::timestamptz END)
+        ) m USING (lot_id)
+        WHERE e.account_id = a.account_id AND coalesce(m.expires_at, e.expires_at)
+                > greatest(:at::timestamptz, coalesce(:after::timestamptz, '-infinity'))
+          AND ((:live::boolean AND e.kind <> 'covered') OR e.occurred_at <= :at::timestamptz)
+          AND e.kind NOT IN ('expired', 'unlocked')
+        GROUP BY e.lot_id) l
     LEFT JOIN (
         SELECT u.lot_id, sum(u.points) AS points
         FROM holds, unnest(lots, parts) AS u(lot_id, points)

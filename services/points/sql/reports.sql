@@ -1,8 +1,10 @@
 -- name: statement_moves
 -- All lines of a customer's account as far as sums need them; one row of nulls for an account without any, no row
 -- for an unknown customer.
-SELECT a.account_id, e.seq, e.kind, e.points, e.lot_id, e.occurred_at, e.expires_at, e.shop, e.order_id
+SELECT a.account_id, e.seq, e.kind, e.points, e.lot_id, e.occurred_at,
+       coalesce(m.expires_at, e.expires_at) AS expires_at, e.shop, e.order_id
 FROM accounts a LEFT JOIN entries e ON e.account_id = a.account_id AND e.kind NOT IN ('expired', 'unlocked')
+LEFT JOIN LATERAL moving_lots_of(a.account_id, 'infinity') m ON m.lot_id = e.lot_id
 WHERE a.account_id = account_of(:customer::text)
 ORDER BY e.seq;
 
@@ -25,7 +27,8 @@ GROUP BY 1, 2;
 -- after their end and of which no hold kept anything beyond it: nearly all. Such a lot loses what was left.
 WITH ended AS (
     SELECT lot_id, min(expires_at) AS expires_at, sum(points) AS points, max(occurred_at) AS moved_at
-    FROM entries
+    FROM (SELECT e.lot_id, e.points, e.occurred_at, e.kind, coalesce(m.expires_at, e.expires_at) AS expires_at
+          FROM entries e LEFT JOIN moving_lots m USING (lot_id)) e
     WHERE expires_at <= :at::timestamptz AND occurred_at <= :until::timestamptz AND kind NOT IN ('expired', 'unlocked')
     GROUP BY lot_id),
 kept AS (
@@ -41,7 +44,8 @@ GROUP BY 1;
 -- The lines of the other lots that ended by that instant: few, so what they lost is worked out one by one.
 WITH ended AS (
     SELECT lot_id, min(expires_at) AS expires_at, max(occurred_at) AS moved_at
-    FROM entries
+    FROM (SELECT e.lot_id, e.points, e.occurred_at, e.kind, coalesce(m.expires_at, e.expires_at) AS expires_at
+          FROM entries e LEFT JOIN moving_lots m USING (lot_id)) e
     WHERE expires_at <= :at::timestamptz AND occurred_at <= :until::timestamptz AND kind NOT IN ('expired', 'unlocked')
     GROUP BY lot_id),
 odd AS (
@@ -49,8 +53,8 @@ odd AS (
     UNION
     SELECT e.lot_id FROM holds h, unnest(h.lots) AS u(lot_id) JOIN ended e USING (lot_id)
     WHERE h.held_at < e.expires_at AND h.ended_at > e.expires_at)
-SELECT e.lot_id, e.points, e.occurred_at, e.expires_at
-FROM entries e JOIN odd USING (lot_id)
+SELECT e.lot_id, e.points, e.occurred_at, coalesce(m.expires_at, e.expires_at) AS expires_at
+FROM entries e JOIN odd USING (lot_id) LEFT JOIN moving_lots m USING (lot_id)
 WHERE e.occurred_at <= :until::timestamptz AND e.kind NOT IN ('expired', 'unlocked')
 ORDER BY e.lot_id;
 

@@ -26,27 +26,31 @@ FOR UPDATE SKIP LOCKED;
 -- name: spendable_lots
 -- The lots of locked accounts that are open, owed, or reserved by one of the holds given, each with what live holds
 -- reserve of it. Asked for after the lock and not along with it: a statement that waits for a lock sees the rest as it
--- was before. Account by account (OFFSET keeps it so), so that many cost just as much as each for itself.
+-- was before. Account by account (OFFSET keeps it so), so that many cost just as much as each for itself. moves: the
+-- lot's end moves with the customer's activity; expires_at is where that stands.
 SELECT a.account_id, l.*
 FROM unnest(:accounts::bigint[]) AS a(account_id)
 CROSS JOIN LATERAL (
     SELECT lot_id, sum(points)::bigint AS points, sum(reserved)::bigint AS reserved,
            coalesce(min(opened_at), min(occurred_at)) AS occurred_at, min(available_at) AS available_at,
-           min(expires_at) AS expires_at
+           coalesce(min(moved_to), min(expires_at)) AS expires_at, count(moved_to) > 0 AS moves
     FROM (
         SELECT lot_id, points, 0 AS reserved, CASE WHEN entry_id = lot_id THEN occurred_at END AS opened_at,
-               occurred_at, available_at, expires_at
+               occurred_at, available_at, expires_at, NULL::timestamptz AS moved_to
         FROM entries
         WHERE account_id = a.account_id AND kind <> 'expired'
           AND (kind <> 'covered' OR occurred_at <= :at::timestamptz)
         UNION ALL
-        SELECT u.lot_id, 0, u.points, NULL, NULL, NULL, NULL
+        SELECT u.lot_id, 0, u.points, NULL, NULL, NULL, NULL, NULL
         FROM holds h CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
         WHERE h.account_id = a.account_id AND h.held_at > :at::timestamptz - interval '8 days'
-          AND h.state = 'held' AND h.ended_at > :at::timestamptz) AS s
+          AND h.state = 'held' AND h.ended_at > :at::timestamptz
+        UNION ALL
+        SELECT m.lot_id, 0, 0, NULL, NULL, NULL, NULL, m.expires_at
+        FROM moving_lots_of(a.account_id, 'infinity') AS m) AS s
     GROUP BY lot_id
     HAVING sum(points) < 0 OR lot_id = ANY(:lots::uuid[])
-        OR (sum(points) > 0 AND (min(expires_at) IS NULL OR min(expires_at) > :at::timestamptz))
+        OR (sum(points) > 0 AND coalesce(min(moved_to), min(expires_at), 'infinity') > :at::timestamptz)
     OFFSET 0) AS l;
 
 -- name: holds
@@ -138,10 +142,12 @@ WHERE "left" < 0 OR kind = 'covered';
 
 -- name: replayed_lines
 -- All that moved in these accounts' lots, by account.
-SELECT account_id, entry_id, lot_id, kind, points, occurred_at, available_at, expires_at
-FROM entries
-WHERE account_id = ANY(:accounts::bigint[]) AND kind NOT IN ('expired', 'unlocked')
-ORDER BY account_id, seq;
+SELECT e.account_id, e.entry_id, e.lot_id, e.kind, e.points, e.occurred_at, e.available_at,
+       coalesce(m.expires_at, e.expires_at) AS expires_at
+FROM unnest(:accounts::bigint[]) AS a(account_id) JOIN entries e USING (account_id)
+LEFT JOIN LATERAL moving_lots_of(a.account_id, 'infinity') m ON m.lot_id = e.lot_id
+WHERE e.kind NOT IN ('expired', 'unlocked')
+ORDER BY e.account_id, e.seq;
 
 -- name: reserves
 -- What holds of these accounts ever reserved, and until when.

@@ -23,7 +23,7 @@ async def expiries(
     live: bool,
 ) -> list[asyncpg.Record] | None:
     """Dates after ``after`` with what is lost then, as things stand at ``at``; None for an unknown customer."""
-    found = await conn.fetch(sql.expiries, at, after, live, rows, customer_id)
+    found = await conn.fetch(sql.expiries, at, live, after, rows, customer_id)
     if not found:
         return None
     return [] if found[0]["expires_at"] is None else found

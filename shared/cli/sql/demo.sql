@@ -20,8 +20,8 @@ SELECT count(DISTINCT account_id) AS customers,
        coalesce(sum(bonus) FILTER (WHERE kind <> 'clawed_back'), 0)::bigint AS bonus,
        coalesce(-sum(points) FILTER (WHERE kind = 'clawed_back'), 0)::bigint AS taken,
        (SELECT coalesce(sum(rest), 0)::bigint FROM (
-            SELECT greatest(sum(points), 0) AS rest FROM entries
-            WHERE available_at <= now() AND (expires_at IS NULL OR expires_at > now())
+            SELECT greatest(sum(e.points), 0) AS rest FROM entries e LEFT JOIN moving_lots m USING (lot_id)
+            WHERE e.available_at <= now() AND coalesce(m.expires_at, e.expires_at, 'infinity') > now()
             GROUP BY lot_id) AS lots) AS available,
        (SELECT count(*) FROM uncredited WHERE why = 'guest') AS guests,
        count(*) FILTER (WHERE kind = 'earned') AS credited

@@ -15,11 +15,12 @@ HAVING sum(e.points) <> 0;
 -- what else holds nothing (a merged customer's lots, say), is as if it had never been, for it may not have been.
 SELECT a.customer_id,
        jsonb_build_array(a.customer_id, e.shop, e.order_id, sum(e.points),
-                         extract(epoch FROM e.available_at), extract(epoch FROM e.expires_at))::text AS item
-FROM entries e JOIN accounts a USING (account_id)
+                         extract(epoch FROM e.available_at),
+                         extract(epoch FROM coalesce(m.expires_at, e.expires_at)))::text AS item
+FROM entries e JOIN accounts a USING (account_id) LEFT JOIN moving_lots m USING (lot_id)
 WHERE e.kind NOT IN ('expired', 'unlocked')
   AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.lot_id)
-GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, e.expires_at
+GROUP BY a.customer_id, e.lot_id, e.shop, e.order_id, e.available_at, coalesce(m.expires_at, e.expires_at)
 HAVING sum(e.points) <> 0
     OR bool_or(e.kind = 'earned' AND NOT EXISTS (SELECT FROM merges m WHERE m.account_id = a.account_id));
 

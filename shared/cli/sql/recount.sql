@@ -7,10 +7,11 @@ SELECT e.lot_id AS key,
        sum(e.points) FILTER (WHERE e.kind = 'clawed_back') AS taken_back, sum(e.base) AS base,
        min(e.net_spend) FILTER (WHERE e.kind = 'earned') AS net_spend,
        min(e.exact) FILTER (WHERE e.kind = 'earned') AS exact,
-       min(e.occurred_at) FILTER (WHERE e.kind = 'earned') AS occurred_at, e.available_at, e.expires_at
-FROM entries e JOIN accounts a USING (account_id)
+       min(e.occurred_at) FILTER (WHERE e.kind = 'earned') AS occurred_at, e.available_at,
+       coalesce(m.expires_at, e.expires_at) AS expires_at
+FROM entries e JOIN accounts a USING (account_id) LEFT JOIN moving_lots m USING (lot_id)
 WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.lot_id)
-GROUP BY e.lot_id, a.customer_id, e.available_at, e.expires_at
+GROUP BY e.lot_id, a.customer_id, e.available_at, coalesce(m.expires_at, e.expires_at)
 HAVING bool_or(e.kind = 'earned')
 ORDER BY e.lot_id;
 

@@ -2,12 +2,12 @@
 -- What a replay gave each customer: points granted and taken back, what is there at an instant (less what is owed),
 -- what has expired by then, and a digest of all lots with their dates.
 WITH lots AS (
-    SELECT account_id, lot_id, min(available_at) AS available_at, min(expires_at) AS expires_at,
-           sum(points) AS points,
-           sum(points) FILTER (WHERE kind IN ('earned', 'tier_bonus', 'campaign', 'activity')) AS earned,
-           sum(points) FILTER (WHERE kind = 'clawed_back') AS taken
-    FROM entries WHERE kind NOT IN ('expired', 'unlocked')
-    GROUP BY account_id, lot_id)
+    SELECT e.account_id, e.lot_id, min(e.available_at) AS available_at,
+           coalesce(min(m.expires_at), min(e.expires_at)) AS expires_at, sum(e.points) AS points,
+           sum(e.points) FILTER (WHERE e.kind IN ('earned', 'tier_bonus', 'campaign', 'activity')) AS earned,
+           sum(e.points) FILTER (WHERE e.kind = 'clawed_back') AS taken
+    FROM entries e LEFT JOIN moving_lots m USING (lot_id) WHERE e.kind NOT IN ('expired', 'unlocked')
+    GROUP BY e.account_id, e.lot_id)
 SELECT a.customer_id, a.timeline,
        coalesce(sum(l.earned), 0)::bigint AS earned,
        coalesce(-sum(l.taken), 0)::bigint AS taken,

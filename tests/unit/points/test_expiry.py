@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.points.domain.expiry import Hold, Movement, losses
+from services.points.domain.expiry import Hold, Movement, Span, losses, renewed
 
 END = datetime(2027, 2, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -101,3 +101,59 @@ def test_the_order_in_which_things_became_known_decides_nothing(
 ) -> None:
     one, other = orders
     assert losses(one, [], END, day(10)) == losses(other, [], END, day(10))
+
+
+def span(since: int, until: int) -> Span:
+    return Span(day(since), day(until))
+
+
+@pytest.mark.parametrize(
+    ("spans", "end"),
+    [
+        ([], 0),
+        ([span(-9, 0)], 0),
+        ([span(-9, 0), span(-1, 8)], 8),
+        # One keeps what the next one keeps longer.
+        ([span(12, 20), span(-9, 0), span(7, 15), span(-1, 8)], 20),
+        # At the very end it is too late, and whatever follows is another story.
+        ([span(-9, 0), span(0, 9), span(5, 14)], 0),
+        ([span(-1, 8), span(8, 17)], 8),
+        # An end that was given by itself is kept beyond, and never taken back.
+        ([span(-9, -2)], 0),
+        # Goodwill keeps nothing.
+        ([span(5, 5), span(-1, 8)], 8),
+    ],
+)
+def test_golden_inactivity_the_end_moves_with_unbroken_activity(
+    spans: list[Span], end: int
+) -> None:
+    assert renewed(END, spans) == day(end)
+
+
+spans_ = st.lists(
+    st.builds(lambda since, more: span(since, since + more), *[st.integers(-9, 30)] * 2)
+)
+
+
+@given(spans_.flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))))
+def test_no_order_of_activities_decides_about_the_end(
+    orders: tuple[list[Span], list[Span]],
+) -> None:
+    known, later = orders
+    assert renewed(END, known) == renewed(END, later)
+
+
+@given(spans_, spans_)
+def test_what_becomes_known_later_only_keeps_points_longer(
+    known: list[Span], later: list[Span]
+) -> None:
+    end = renewed(END, known)
+    assert END <= end <= renewed(END, [*known, *later])
+    assert renewed(end, known) == end
+
+
+@given(spans_, instants)
+def test_what_follows_an_instant_says_nothing_of_it(spans: list[Span], at: datetime) -> None:
+    """So a balance of the past needs no knowledge of what came after it."""
+    known = [one for one in spans if one.since <= at]
+    assert (at < renewed(END, spans)) == (at < renewed(END, known))
