@@ -131,15 +131,14 @@ def _give_back(refund: Refund, lot: Lot) -> Outcome:
         places = lot.places(line)
         unknown = unknown or not places
         _collect(units, lot.take_units(places, line.quantity))
-    asked = sum((line.quantity for line in refund.lines), ZERO)
-    state = _state(sum(units.values(), ZERO), asked)
+    state = _state(_sum(units.values()), _sum(line.quantity for line in refund.lines))
     code = UNKNOWN_LINE if unknown else None if state == MATCHED else MORE_THAN_BOUGHT
     return Outcome(refund, state, code, [lot.taking(refund, units)] if units else [])
 
 
 def _search(refund: Refund, newest: Sequence[Lot]) -> Outcome:
     """Match lines without an order to the newest lines of their SKU that have not come back yet."""
-    asked = sum((line.quantity for line in refund.lines), ZERO)
+    asked = _sum(line.quantity for line in refund.lines)
     touched: dict[UUID, tuple[Lot, dict[int, Fraction]]] = {}
     left = ZERO
     for line in refund.lines:
@@ -152,7 +151,7 @@ def _search(refund: Refund, newest: Sequence[Lot]) -> Outcome:
             units = lot.take_units(lot.by_sku.get(line.sku, ()), rest)
             if units:
                 _collect(touched.setdefault(lot.bought.lot_id, (lot, {}))[1], units)
-                rest -= sum(units.values(), ZERO)
+                rest -= _sum(units.values())
         left += rest
     takings = [lot.taking(refund, units) for lot, units in touched.values()]
     state = _state(asked - left, asked)
@@ -167,4 +166,10 @@ def _state(found: Fraction, asked: Fraction) -> str:
 
 def _collect(into: dict[int, Fraction], units: Mapping[int, Fraction]) -> None:
     for line, quantity in units.items():
-        into[line] = into.get(line, ZERO) + quantity
+        into[line] = into[line] + quantity if line in into else quantity
+
+
+def _sum(quantities: Iterable[Fraction]) -> Fraction:
+    """Mostly of one line: that is not added to 0, for the sum of two fractions costs more than all the rest."""
+    found = list(quantities)
+    return sum(found[1:], found[0]) if found else ZERO

@@ -21,12 +21,16 @@ WHERE purchase_id = ANY(:purchases::uuid[])
 LOCK TABLE accounts IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: add_outcomes!
--- How new refunds stand before they are settled; their accounts are settled from now on.
+-- How new refunds stand before they are settled; their accounts are settled from now on. Parked ones are found by that;
+-- one that names no order may change what all others take, so all of its account is settled anew.
 WITH added AS (
     INSERT INTO refund_outcomes (refund_key, account_id, state, code, decided_at)
     SELECT * FROM unnest(:keys::uuid[], :accounts::bigint[], :states::text[], :codes::text[],
                          :decided::timestamptz[]))
-UPDATE accounts SET flags = flags | 1, refunds_seq = NULL WHERE account_id = ANY(:accounts::bigint[]);
+UPDATE accounts a SET flags = a.flags | 1, refunds_seq = CASE WHEN n.parked THEN a.refunds_seq END
+FROM (SELECT account_id, bool_and(state = 'parked') AS parked
+      FROM unnest(:accounts::bigint[], :states::text[]) AS u(account_id, state) GROUP BY account_id) n
+WHERE a.account_id = n.account_id;
 
 -- name: meet_purchases
 -- These purchases have come, of these accounts (null: set aside, and why): refunds that wait for them belong to their
@@ -53,20 +57,39 @@ WHERE account_id IN (SELECT account_id FROM met WHERE state = 'parked')
 RETURNING account_id;
 
 -- name: accounts_to_settle
--- Those of these accounts whose refunds may take something else than they do: new ones were told, or something was
--- granted since to a lot that they are about, or (where no order is named) may turn out to be about.
+-- Those of these accounts whose refunds may take something else than they do: new ones were told of a known purchase, or
+-- something was granted since to a lot that they are about, or (where no order is named) may turn out to be about.
 SELECT a.account_id FROM accounts a
 WHERE a.account_id = ANY(:accounts::bigint[])
-  AND (a.refunds_seq IS NULL OR EXISTS (
-      SELECT FROM entries e
-      JOIN refund_outcomes o ON o.account_id = a.account_id AND o.state NOT IN ('refused', 'uncredited')
-      JOIN refunds r ON r.refund_key = o.refund_key
-      WHERE e.account_id = a.account_id AND e.seq > a.refunds_seq AND e.kind IN ('earned', 'tier_bonus', 'campaign')
-        AND (r.purchase_id = e.lot_id OR (r.purchase_id IS NULL AND r.occurred_at >= e.occurred_at))));
+  AND (a.refunds_seq IS NULL
+       OR EXISTS (
+           SELECT FROM refund_outcomes o JOIN refunds r USING (refund_key) JOIN entries e ON e.entry_id = r.purchase_id
+           WHERE o.account_id = a.account_id AND o.state = 'parked')
+       OR EXISTS (
+           SELECT FROM entries e
+           JOIN refund_outcomes o ON o.account_id = a.account_id AND o.state NOT IN ('refused', 'uncredited')
+           JOIN refunds r ON r.refund_key = o.refund_key
+           WHERE e.account_id = a.account_id AND e.seq > a.refunds_seq AND e.kind IN ('earned', 'tier_bonus', 'campaign')
+             AND (r.purchase_id = e.lot_id OR (r.purchase_id IS NULL AND r.occurred_at >= e.occurred_at))));
 
 -- name: refunds_to_settle
--- The refunds of these accounts that may take something, each with what is known of its purchase: whose it is, or why
--- it was set aside. In the order in which they happened.
+-- The refunds of these accounts that may take something else than they do, each with what is known of its purchase: whose
+-- it is, or why it was set aside. Refunds of one purchase do not mind those of another: only lots with a new refund or
+-- grant count, and all of an account (lot_id null) where a refund names no order, or nothing was settled before. In the
+-- order in which they happened.
+WITH due AS (
+         SELECT a.account_id, NULL::uuid AS lot_id FROM accounts a
+         WHERE a.account_id = ANY(:accounts::bigint[])
+           AND (a.refunds_seq IS NULL OR EXISTS (
+               SELECT FROM refund_outcomes o JOIN refunds r USING (refund_key)
+               WHERE o.account_id = a.account_id AND o.state NOT IN ('refused', 'uncredited') AND r.purchase_id IS NULL))
+         UNION ALL
+         SELECT o.account_id, r.purchase_id FROM refund_outcomes o JOIN refunds r USING (refund_key)
+         WHERE o.account_id = ANY(:accounts::bigint[]) AND o.state = 'parked'
+         UNION ALL
+         SELECT e.account_id, e.lot_id FROM accounts a JOIN entries e USING (account_id)
+         WHERE a.account_id = ANY(:accounts::bigint[]) AND e.seq > a.refunds_seq
+           AND e.kind IN ('earned', 'tier_bonus', 'campaign'))
 SELECT o.account_id, r.refund_key, r.kind, r.shop, r.refund_id, r.order_id, r.purchase_id, r.customer_id, r.currency,
        r.lines, r.amount, r.reason, r.occurred_at, r.event_id, o.state, o.code, o.points,
        e.account_id AS owner, u.why
@@ -74,6 +97,7 @@ FROM refund_outcomes o JOIN refunds r USING (refund_key)
 LEFT JOIN entries e ON e.entry_id = r.purchase_id AND e.kind = 'earned'
 LEFT JOIN uncredited u ON u.purchase_id = r.purchase_id AND e.entry_id IS NULL
 WHERE o.account_id = ANY(:accounts::bigint[]) AND o.state NOT IN ('refused', 'uncredited')
+  AND EXISTS (SELECT FROM due d WHERE d.account_id = o.account_id AND (d.lot_id IS NULL OR d.lot_id = r.purchase_id))
 ORDER BY o.account_id, r.occurred_at, r.refund_key;
 
 -- name: lots_to_settle
