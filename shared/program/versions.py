@@ -38,9 +38,9 @@ MAY_CHANGE: tuple[Place, ...] = (
     # Bounds of what people may book from then on.
     ("corrections",),
 )
+INACTIVITY = "inactivity"
 REVALUES = "program-revalues-points"
 IN_THE_PAST = "program-begins-in-the-past"
-INACTIVITY = "inactivity"
 NOT_THE_LAST = "program-not-the-last"
 NOTHING_NEW = "program-changes-nothing"
 VERSIONS_MAX = 200
@@ -93,17 +93,17 @@ def read(folder: Path, program: Program) -> Sequence[Version]:
 
 def check_values(old: Program, new: Program) -> list[Difference]:
     """What differs, if points that are there keep their value; raises ProgramChangeRefused otherwise."""
-    found = difference(old, new)
-    wrong = [item for item in found if not any(_fits(item.path, place) for place in MAY_CHANGE)]
-    if wrong:
-        may = ", ".join(dotted(place) for place in MAY_CHANGE)
-        raise ProgramChangeRefused(
     if old.earning.expiry.kind == INACTIVITY and new.earning.expiry.kind != INACTIVITY:
         raise ProgramChangeRefused(
             REVALUES,
             "earning.expiry.kind: what is kept as long as a customer is active would end although they are"
             " (another `after` and `round_up` may be set)",
         )
+    found = difference(old, new)
+    wrong = [item for item in found if not any(_fits(item.path, place) for place in MAY_CHANGE)]
+    if wrong:
+        may = ", ".join(dotted(place) for place in MAY_CHANGE)
+        raise ProgramChangeRefused(
             REVALUES,
             f"{'; '.join(item.words() for item in wrong)}: points that are there would be valued anew"
             f" (a version may change {may})",

@@ -271,9 +271,9 @@ class Purchases:
             multiplier=multiplier_text(tier.multiplier),
             reason=CAMPAIGN if purchase.offers and purchase.offers.changeable else None,
             explanation=packing.pack(
-            active_from=lots.active_from(data.occurred_at, program),
                 data, purchase.assessment, award, tier, program, purchase.columns
             ).decode(),
+            active_from=lots.active_from(data.occurred_at, program),
         )
         work.publish(
             contract.TOPIC,

@@ -134,11 +134,11 @@ def _line(
         explanation=facts.pack_fact(
             code,
             points,
-        active_from=lot["active_from"] if first else None,
             points if incoming else 0,
             [other, *([since.isoformat()] if incoming and since else [])],
             program,
         ),
+        active_from=lot["active_from"] if first else None,
     )
 
 
