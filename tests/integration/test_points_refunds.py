@@ -64,7 +64,7 @@ async def balance(pool: Pool) -> int:
     return int(await pool.fetchval("SELECT coalesce(sum(balance), 0) FROM accounts"))
 
 
-async def test_two_partial_refunds(points_db: str, program: Program) -> None:
+async def test_golden_two_partial_refunds(points_db: str, program: Program) -> None:
     async with running(points_db, intake.routes(program)) as (runner, pool):
         first = refunded("r1", lines=[("2", "1")])
         second = refunded("r2", at="2026-05-03T10:00:00Z", lines=[("2", "1")])
@@ -101,7 +101,7 @@ async def test_two_partial_refunds(points_db: str, program: Program) -> None:
         assert await violations(pool, program) == []
 
 
-async def test_out_of_order(points_db: str, program: Program) -> None:
+async def test_golden_out_of_order(points_db: str, program: Program) -> None:
     async with running(points_db, intake.routes(program)) as (runner, pool):
         refund = refunded(lines=[("2", "1")])
         await runner.process(records([refund]))

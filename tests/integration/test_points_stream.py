@@ -55,9 +55,8 @@ async def test_a_purchase_becomes_an_entry_and_an_event(points_db: str, program:
         assert await violations(pool, program) == []
 
 
-async def test_one_order_three_times_once_under_another_event_id(
-    points_db: str, program: Program
-) -> None:
+async def test_golden_duplicates(points_db: str, program: Program) -> None:
+    """One purchase three times, once under another event id."""
     async with running(points_db, intake.routes(program)) as (runner, pool):
         first = event(purchase())
         await runner.process(records([first, first]))

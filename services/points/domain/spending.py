@@ -92,8 +92,8 @@ class Means(NamedTuple):
 
 def means(lots: Sequence[Spendable], at: datetime) -> Means:
     """Add up what is spendable: open lots without what holds reserve of them; who owes has nothing to spend."""
-    # What holds reserve of a lot that a refund has emptied is not there, and takes nothing from the others.
-    open_lots = [lot for lot in lots if lot.points and lot.counts(at)]
+    # What holds reserve of a lot that a refund has emptied the others will have to pay.
+    open_lots = [lot for lot in lots if lot.counts(at)]
     free = sum(max(0, lot.points) - lot.reserved for lot in open_lots)
     deficit = sum(-lot.points for lot in lots if lot.points < 0)
     return Means(max(0, free), deficit)

@@ -21,6 +21,7 @@ from services.points.domain.refunds import (
 from services.points.handlers.spending import Spending
 from services.points.ledger import Account, EntryRow
 from services.points.ledger import refunds as store
+from services.points.ledger.customers import catch_up
 from services.points.ledger.refunds import Settling, Taken
 from shared.contracts import points as contract
 from shared.contracts.points import PointsClawedBack, Reduction, Standing
@@ -31,8 +32,14 @@ from shared.program import Program
 Pair = tuple[UUID, UUID]
 
 
-async def claw_back(work: Work, program: Program, accounts: Collection[Account]) -> bool:
-    """Write what is missing or too much of these locked accounts' clawbacks; whether that was anything."""
+async def claw_back(
+    work: Work, program: Program, accounts: Collection[Account], held: Collection[Account] = ()
+) -> bool:
+    """Write what is missing or too much of these locked accounts' clawbacks; whether that was anything.
+
+    What was spent on a cancelled order comes back to whichever account of the person: others in hand (``held``)
+    move on.
+    """
     if not accounts:
         return False
     by_id = {account.id: account for account in accounts}
@@ -52,11 +59,13 @@ async def claw_back(work: Work, program: Program, accounts: Collection[Account])
     await store.decide(work.conn, {key: by_id[key].seq for key in due}, decided, work.now)
     for account, order_id in cancelled:
         await restore_spent(work, program, account, order_id)
+    if cancelled:
+        await catch_up(work.conn, [*accounts, *held])
     return bool(rows)
 
 
 async def restore_spent(work: Work, program: Program, account: Account, order_id: str) -> None:
-    """Give back what this locked account has spent on an order that is cancelled; all its lines are appended."""
+    """Give back what this locked account's person has spent on a cancelled order; all their lines are appended."""
     if work.rebuilding:
         # Whatever was given back is known.
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from services.points.domain import facts, settlement
@@ -19,8 +20,9 @@ from services.points.domain.settlement import (
 from services.points.domain.spending import Spendable
 from services.points.handlers.lines import Line, line
 from services.points.handlers.sweeping import sweep
-from services.points.ledger import FLAG_SPENT, Account, EntryRow, append
+from services.points.ledger import FLAG_MERGED, FLAG_SPENT, Account, EntryRow, append
 from services.points.ledger import spending as ledger
+from services.points.ledger.customers import merged_into
 from services.points.ledger.spending import FLAG_OWES
 from shared.events.model import Work
 from shared.ids import digest_uuid
@@ -34,7 +36,22 @@ async def cover(work: Work, program: Program, accounts: Collection[Account]) -> 
 
     All their lines so far are appended. Accounts that never spent anything owe nothing, and cost nothing here.
     """
-    accounts = await sweep(work, program, accounts)
+    merged = [account for account in accounts if account.flags & FLAG_MERGED]
+    if merged:
+        # What was owed before the merge was paid among their own lots.
+        told = await merged_into(work.conn, {account.id for account in merged})
+        until = {account_id: row["occurred_at"] for account_id, row in told.items()}
+        await _pay(work, program, merged, until)
+    await _pay(work, program, await sweep(work, program, accounts))
+
+
+async def _pay(
+    work: Work,
+    program: Program,
+    accounts: Collection[Account],
+    until: Mapping[int, datetime] | None = None,
+) -> None:
+    """Write what is missing or too much of what pays; ``until``: only what was before these instants."""
     spent = [account for account in accounts if account.flags & (FLAG_SPENT | FLAG_OWES)]
     if not spent:
         return
@@ -47,7 +64,14 @@ async def cover(work: Work, program: Program, accounts: Collection[Account]) -> 
     rows = [
         row
         for account in changed
-        for row in _settle(work, program, account, lines[account.id], reserves[account.id])
+        for row in _settle(
+            work,
+            program,
+            account,
+            lines[account.id],
+            reserves[account.id],
+            until.get(account.id) if until else None,
+        )
     ]
     await append(work.conn, rows, changed)
     unflagged = [account for account in changed if not account.flags & FLAG_OWES]
@@ -63,6 +87,7 @@ def _settle(
     account: Account,
     lines: Sequence[Moved],
     reserves: Sequence[Reserve],
+    until: datetime | None,
 ) -> list[EntryRow]:
     lots = settlement.dates_of(lines)
     left: dict[UUID, int] = defaultdict(int)
@@ -72,6 +97,8 @@ def _settle(
     # A ledger that is built anew knows what was written off, and its lots are below 0 until their credit comes.
     clamp = program.earning.refunds == CLAMP and not work.rebuilding
     for change in settlement.changes(lines, reserves, write_off=clamp):
+        if until is not None and change.occurred_at >= until:
+            continue
         rows.append(_row(work, program, account, lots[change.lot_id], left[change.lot_id], change))
         left[change.lot_id] += change.points
     return rows

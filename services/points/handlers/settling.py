@@ -23,6 +23,6 @@ async def settle(work: Work, program: Program, accounts: Collection[Account]) ->
     """
     accounts = await borrow(work, await settle_referrals(work, program, accounts))
     await settle_campaigns(work, program, accounts)
-    await claw_back(work, program, [a for a in accounts if a.flags & FLAG_REFUNDS])
+    await claw_back(work, program, [a for a in accounts if a.flags & FLAG_REFUNDS], accounts)
     await withdraw(work, program, [a for a in accounts if a.flags & FLAG_WITHDRAWN])
     await cover(work, program, accounts)

@@ -106,16 +106,15 @@ class Spending:
                 f"{left} of the {hold.captured} captured points are not given back yet.",
                 restorable=left,
             )
-        done, _ = await self._give_back(work, purse, hold, wanted, reason)
-        return done
+        return await self._give_back(work, purse, hold, wanted, reason)
 
     async def restore_order(
         self, work: Work, account: Account, order_id: str
     ) -> Sequence[Restored]:
-        """Give back all that was spent on an order, and let go of what is reserved for it.
+        """Give back all that the account's person spent on an order, and let go of what is reserved for it.
 
-        For a cancellation, in its transaction: ``account`` is locked and all its lines so far are appended; it
-        moves on by those written here. Nothing spent is nothing to do.
+        For a cancellation, in its transaction: ``account`` is locked and all lines so far are appended; who has
+        accounts in hand lets them catch up. Nothing spent is nothing to do.
         """
         found = []
         for row in await ledger.holds_of_order(work.conn, account, order_id):
@@ -123,15 +122,10 @@ class Spending:
             if hold.state == "held":
                 end = min(max(work.now, hold.held_at), hold.expires_at)
                 state: spending.State = "expired" if end == hold.expires_at else "released"
-                decided = let_go(work, purse, hold, state, end)
-                await self._apply(work, decided)
-                after = decided.change.account
+                await self._apply(work, let_go(work, purse, hold, state, end))
             else:
                 left = hold.captured - hold.restored
-                done, after = await self._give_back(work, purse, hold, left, CANCELLED)
-                found.append(done)
-            account.seq, account.balance = after.seq, after.balance
-            account.flags |= after.flags
+                found.append(await self._give_back(work, purse, hold, left, CANCELLED))
         return found
 
     async def _known(self, work: Work, hold_id: UUID) -> tuple[Purse, Hold]:
@@ -147,7 +141,7 @@ class Spending:
 
     async def _give_back(
         self, work: Work, purse: Purse, hold: Hold, points: int, reason: str
-    ) -> tuple[Restored, Account]:
+    ) -> Restored:
         account, lots = copy(purse.account), {lot.lot_id: lot for lot in purse.lots}
         done = replace(hold, restored=hold.restored + points)
         at = max(work.now, hold.ended_at)
@@ -173,7 +167,7 @@ class Spending:
         # What comes back to a merged account moves on to the one as which it lives on.
         accounts = await sweep(work, self._program, [account])
         await cover(work, self._program, [a for a in accounts if a.flags & FLAG_OWES])
-        return Restored(done, parts), account
+        return Restored(done, parts)
 
     def _returning(self, hold: Hold, part: Part, lot: Spendable, at: datetime) -> Line:
         """The line that gives points back: to their lot, or where that is over, by grace to one of their own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,6 +15,7 @@ from services.points.handlers.granting import NO_TIER
 from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_MERGED, FLAG_SPENT, Account, EntryRow
 from services.points.ledger import customers as store
+from services.points.ledger.activities import lock_by_account
 from services.points.ledger.refunds import reductions
 from services.points.ledger.spending import set_flags
 from shared.contracts import points as contract
@@ -27,7 +28,7 @@ TRANSFERRED = "transferred"
 
 
 class Move(NamedTuple):
-    """One lot's way from a merged account to another: ``lot`` as it was left, the merge that ``told`` it.
+    """A lot's way from a merged account to the next: ``lot`` as it was left, the merge that ``told`` it.
 
     ``known`` is the base of the other account's lot of this id; None if there is none yet.
     """
@@ -41,42 +42,50 @@ class Move(NamedTuple):
 async def sweep(work: Work, program: Program, accounts: Collection[Account]) -> Collection[Account]:
     """Move what is in the lots of merged ones of these locked accounts to those as which they live on.
 
-    A lot keeps its dates, its order and what it counts for at the tiers; it may be owed. Returns the accounts, and
-    those that were locked for it.
+    A lot keeps its dates, its order and what it counts for at the tiers; it may be owed. Where they were merged
+    one after the other, it goes the same way. Returns the accounts, and those that were locked for it.
     """
+    held = {account.id: account for account in accounts}
     merged = {account.id: account for account in accounts if account.flags & FLAG_MERGED}
-    if not merged:
-        return accounts
-    lots = await store.left_behind(work.conn, merged.keys())
-    if not lots:
-        return accounts
-    told = await store.merged_into(work.conn, merged.keys())
-    by_name = {account.customer_id: account for account in accounts}
-    followed = await store.follow(work.conn, by_name)
-    heirs = {account.id: followed[account.customer_id] for account in merged.values()}
-    ids = {
-        (lot["account_id"], lot["lot_id"]): digest_uuid(
-            "merged", str(lot["lot_id"]), heirs[lot["account_id"]].customer_id
-        )
-        for lot in lots
-    }
-    known = await store.known_lots(work.conn, list(ids.values()))
-    taken = await reductions(work.conn, merged.keys(), [lot["lot_id"] for lot in lots])
+    while merged:
+        lots = await store.left_behind(work.conn, merged.keys())
+        if not lots:
+            break
+        told = await store.merged_into(work.conn, merged.keys())
+        into = {told[lot["account_id"]]["into_id"] for lot in lots}
+        held = await lock_by_account(work.conn, into, held.values())
+        await _move(work, program, held, told, lots)
+        merged = {heir: held[heir] for heir in into if held[heir].flags & FLAG_MERGED}
+    return held.values()
+
+
+async def _move(
+    work: Work,
+    program: Program,
+    held: Mapping[int, Account],
+    told: Mapping[int, Any],
+    lots: Sequence[Any],
+) -> None:
+    """Move these parts of lots each to the next account."""
+    names = [
+        digest_uuid("merged", str(lot["lot_id"]), told[lot["account_id"]]["into"]) for lot in lots
+    ]
+    known: dict[UUID, int | None] = {**await store.known_lots(work.conn, names)}
+    sources = {lot["account_id"] for lot in lots}
+    taken = await reductions(work.conn, sources, [lot["lot_id"] for lot in lots])
     rows: list[EntryRow] = []
-    for lot in lots:
-        account, lot_id = merged[lot["account_id"]], ids[lot["account_id"], lot["lot_id"]]
-        move = Move(lot, told[account.id], lot_id, known.get(lot_id))
-        heir = heirs[account.id]
+    for lot, lot_id in zip(lots, names, strict=True):
+        account, merge = held[lot["account_id"]], told[lot["account_id"]]
+        heir = held[merge["into_id"]]
+        move = Move(lot, merge, lot_id, known.get(lot_id))
+        known[lot_id] = lot["base"]
         rows.append(_line(work, program, account, move, -lot["points"], heir.customer_id))
         rows.append(_line(work, program, heir, move, lot["points"], account.customer_id))
         _tell(work, program, heir, rows[-1], move, taken.get(lot["lot_id"], []))
-    involved = {account.id: account for account in (*merged.values(), *heirs.values())}
-    for heir in heirs.values():
         heir.flags |= FLAG_SPENT
-    await ledger.append(work.conn, rows, involved.values())
-    await set_flags(work.conn, list(involved.values()))
-    present = {account.id for account in accounts}
-    return [*accounts, *(a for a in involved.values() if a.id not in present)]
+    involved = [held[account_id] for account_id in {row.account_id for row in rows}]
+    await ledger.append(work.conn, rows, involved)
+    await set_flags(work.conn, involved)
 
 
 async def borrow(work: Work, accounts: Collection[Account]) -> Collection[Account]:
@@ -117,7 +126,7 @@ def _line(
         bonus=0,
         balance_after=account.balance,
         lot_id=lot_id,
-        occurred_at=max(lot["moved_at"], told["occurred_at"]),
+        occurred_at=lot["moves_at"],
         recorded_at=work.now,
         available_at=lot["available_at"],
         expires_at=lot["expires_at"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -218,10 +218,19 @@ async def merged_into(conn: Connection, accounts: Collection[int]) -> dict[int, 
 
 
 async def left_behind(conn: Connection, accounts: Collection[int]) -> Sequence[asyncpg.Record]:
-    """What is in the lots of merged accounts, or was not moved yet."""
+    """What is in the lots of merged accounts, or was not moved yet, by instant."""
     return await conn.fetch(sql.left_behind, accounts)
 
 
 async def known_lots(conn: Connection, lots: Collection[UUID]) -> dict[UUID, int]:
     """Which of these lots there are, with the base points in each."""
     return {row["entry_id"]: row["base"] for row in await conn.fetch(sql.known_lots, lots)}
+
+
+async def catch_up(conn: Connection, accounts: Iterable[Account]) -> None:
+    """Have locked accounts stand where they do by now, after others wrote to them in this transaction."""
+    held = {account.id: account for account in accounts}
+    for row in await conn.fetch(sql.positions, held.keys()):
+        account = held[row["account_id"]]
+        account.seq, account.balance = row["seq"], row["balance"]
+        account.flags |= row["flags"]

@@ -178,33 +178,43 @@ FROM merges m JOIN accounts a ON a.account_id = m.into_id
 WHERE m.account_id = ANY(:accounts::bigint[]);
 
 -- name: left_behind
--- What is in the lots of these merged accounts: all that is not empty, and every award or activity as long as its lot has
--- not been moved yet. What only tells of time is left out; base and net_spend are what the award counts for, since
--- counts_since (null: for nothing, because its credit was taken back).
-SELECT e.account_id, e.lot_id, min(e.available_at) AS available_at, min(e.expires_at) AS expires_at,
-       max(e.occurred_at) AS moved_at, min(e.active_from) AS active_from,
-       min(e.shop) FILTER (WHERE e.entry_id = e.lot_id) AS shop,
-       min(e.order_id) FILTER (WHERE e.entry_id = e.lot_id) AS order_id,
-       CASE WHEN NOT bool_or(e.kind IN ('withdrawn', 'reversed')) THEN
-           CASE WHEN bool_or(e.kind IN ('earned', 'activity')) THEN min(e.occurred_at) FILTER (WHERE e.entry_id = e.lot_id)
-                ELSE min((e.explanation #>> '{s,1}')::timestamptz) FILTER (WHERE e.reason = 'merged_in') END
-       END AS counts_since,
-       coalesce(sum(e.points), 0)::bigint AS points,
-       CASE WHEN bool_or(e.kind IN ('withdrawn', 'reversed')) THEN 0
-            ELSE coalesce(sum(e.base) FILTER (WHERE e.kind IN ('earned', 'campaign', 'activity', 'transferred')), 0)
-       END::bigint AS base,
-       CASE WHEN bool_or(e.kind IN ('withdrawn', 'reversed')) THEN 0
-            ELSE coalesce(max(e.net_spend) FILTER (WHERE e.entry_id = e.lot_id), 0) END AS net_spend
-FROM entries e
-WHERE e.account_id = ANY(:accounts::bigint[]) AND e.kind NOT IN ('expired', 'unlocked')
-GROUP BY e.account_id, e.lot_id
-HAVING sum(e.points) <> 0
-    OR (bool_or(e.kind IN ('earned', 'activity') OR e.base > 0 OR e.active_from < e.expires_at)
-        AND NOT bool_or(coalesce(e.reason, '') = 'merged_out'))
-ORDER BY e.account_id, moved_at, e.lot_id;
+-- What is in the lots of these merged accounts, by the instant at which it moves on: that of what brought it there, but
+-- not before the merge's. All that does not sum to 0, and every award or activity until its lot has been moved. What only
+-- tells of time is left out, and so is who pays for whom from the merge on: there it is the other account that pays. base
+-- and net_spend are what the award counts for, since counts_since (null: for nothing, because its credit was taken back).
+WITH lines AS (
+    SELECT e.*, greatest(e.occurred_at, m.occurred_at) AS moves_at
+    FROM entries e JOIN merges m USING (account_id)
+    WHERE e.account_id = ANY(:accounts::bigint[]) AND e.kind NOT IN ('expired', 'unlocked')
+      AND (e.kind <> 'covered' OR e.occurred_at < m.occurred_at)),
+lots AS (
+    SELECT account_id, lot_id, min(available_at) AS available_at, min(expires_at) AS expires_at,
+           min(active_from) AS active_from, min(moves_at) AS opens_at, min(shop) FILTER (WHERE entry_id = lot_id) AS shop,
+           min(order_id) FILTER (WHERE entry_id = lot_id) AS order_id,
+           CASE WHEN NOT bool_or(kind IN ('withdrawn', 'reversed')) THEN
+               CASE WHEN bool_or(kind IN ('earned', 'activity')) THEN min(occurred_at) FILTER (WHERE entry_id = lot_id)
+                    ELSE min((explanation #>> '{s,1}')::timestamptz) FILTER (WHERE reason = 'merged_in') END
+           END AS counts_since,
+           CASE WHEN bool_or(kind IN ('withdrawn', 'reversed')) THEN 0
+                ELSE coalesce(sum(base) FILTER (WHERE kind IN ('earned', 'campaign', 'activity', 'transferred')), 0)
+           END::bigint AS base,
+           CASE WHEN bool_or(kind IN ('withdrawn', 'reversed')) THEN 0
+                ELSE coalesce(max(net_spend) FILTER (WHERE entry_id = lot_id), 0) END AS net_spend,
+           bool_or(kind IN ('earned', 'activity') OR base > 0 OR active_from < expires_at)
+               AND NOT bool_or(coalesce(reason, '') = 'merged_out') AS stays
+    FROM lines GROUP BY account_id, lot_id)
+SELECT l.*, e.moves_at, e.points
+FROM lots l JOIN (SELECT account_id, lot_id, moves_at, sum(points)::bigint AS points FROM lines
+                  GROUP BY account_id, lot_id, moves_at) e USING (account_id, lot_id)
+WHERE e.points <> 0 OR (l.stays AND e.moves_at = l.opens_at)
+ORDER BY l.account_id, e.moves_at, l.lot_id;
 
 -- name: known_lots
 -- Which of these lots there are, and what of them counts for the tiers.
 SELECT f.entry_id, (SELECT coalesce(sum(e.base), 0)::bigint FROM entries e
                     WHERE e.account_id = f.account_id AND e.lot_id = f.entry_id) AS base
 FROM entries f WHERE f.entry_id = ANY(:lots::uuid[]);
+
+-- name: positions
+-- Where these accounts stand.
+SELECT account_id, seq, balance, flags FROM accounts WHERE account_id = ANY(:accounts::bigint[]);

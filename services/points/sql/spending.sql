@@ -24,7 +24,7 @@ WHERE account_id = ANY(ARRAY(
 FOR UPDATE SKIP LOCKED;
 
 -- name: spendable_lots
--- The lots of locked accounts that are open, owed, or reserved by one of the holds given, each with what live holds
+-- The lots of locked accounts that are open, owed, reserved, or of one of the holds given, each with what live holds
 -- reserve of it. Asked for after the lock and not along with it: a statement that waits for a lock sees the rest as it
 -- was before. Account by account (OFFSET keeps it so), so that many cost just as much as each for itself. moves: the
 -- lot's end moves with the customer's activity; expires_at is where that stands.
@@ -49,7 +49,7 @@ CROSS JOIN LATERAL (
         SELECT m.lot_id, 0, 0, NULL, NULL, NULL, NULL, m.expires_at
         FROM moving_lots_of(a.account_id, 'infinity') AS m) AS s
     GROUP BY lot_id
-    HAVING sum(points) < 0 OR lot_id = ANY(:lots::uuid[])
+    HAVING sum(points) < 0 OR sum(reserved) > 0 OR lot_id = ANY(:lots::uuid[])
         OR (sum(points) > 0 AND coalesce(min(moved_to), min(expires_at), 'infinity') > :at::timestamptz)
     OFFSET 0) AS l;
 
@@ -118,10 +118,14 @@ SELECT h.*, a.customer_id FROM holds h JOIN accounts a USING (account_id) WHERE 
 SELECT hold_id FROM holds WHERE hold_id = ANY(:holds::uuid[]);
 
 -- name: holds_of_order
--- What was reserved for an order or spent on it, and is not given back yet; the oldest first.
+-- What a person, by whichever id, reserved for an order or spent on it, and was not given back yet; the oldest first.
+WITH RECURSIVE person AS (
+    SELECT account_of(a.customer_id) AS account_id FROM accounts a WHERE a.account_id = :account::bigint
+    UNION
+    SELECT m.account_id FROM merges m JOIN person p ON m.into_id = p.account_id)
 SELECT h.hold_id, h.state, h.captured, h.restored
-FROM holds h
-WHERE h.account_id = :account::bigint AND h.order_id = :order::text
+FROM holds h JOIN person USING (account_id)
+WHERE h.order_id = :order::text
   AND (h.state = 'held' OR h.captured > h.restored)
 ORDER BY h.held_at, h.hold_id;
 

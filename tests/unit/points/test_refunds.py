@@ -77,7 +77,7 @@ def told(found: Sequence[Outcome]) -> list[tuple[str, str | None, int]]:
     return [(one.state, one.code, one.points) for one in found]
 
 
-def test_two_partial_refunds() -> None:
+def test_golden_two_partial_refunds() -> None:
     """1 of 2 units of a line that was granted 49 points, later the other: −24, then −25."""
     purchase = bought(lines=[("sku-1", "49.00", "2")])
     asked = [refund("first", lines=[("1", "1")]), refund("second", day=2, lines=[("1", "1")])]
@@ -87,7 +87,7 @@ def test_two_partial_refunds() -> None:
     assert [one.takings[0].spend for one in found] == [Decimal("24.5"), Decimal("24.5")]
 
 
-def test_out_of_order() -> None:
+def test_golden_out_of_order() -> None:
     """A refund without its purchase waits, and then stands as if it had come in order."""
     asked = refund("early", lines=[("1", "1")])
     assert told(outcomes([asked], [])) == [("parked", "awaiting-purchase", 0)]
