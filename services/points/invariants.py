@@ -229,7 +229,6 @@ PROOF = (WRITTEN, LINKED, TIED, CHAINED)
 
 def of(program: Program) -> Sequence[Invariant]:
     """All invariants, those that need the program's rules included."""
-    levels = program.tiers.levels if program.tiers else ()
 
     async def tier_bonus(conn: Connection) -> list[dict[str, Any]]:
         """Recompute every lot from its exact value and its customer's way through the tiers."""
@@ -248,7 +247,7 @@ def of(program: Program) -> Sequence[Invariant]:
         )
         async for row in rows:
             moves = _moves.decode(row["timeline"]) if row["timeline"] else ()
-            tier = bonus.tier_in_force(moves, levels, row["occurred_at"])
+            tier = bonus.tier_at(moves, program, row["occurred_at"])
             right = round_points(Fraction(row["exact"]) * tier.multiplier, program.earning.rounding)
             if right != row["points"]:
                 wrong.append(

@@ -8,10 +8,9 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from services.tiers.domain.progression import timeline
 from services.tiers.domain.qualification import Qualifying, counting
 from services.tiers.domain.rules import Rules
-from services.tiers.domain.standing import Standing, standing_of
+from services.tiers.domain.standing import Standing
 from shared.contracts.tiers import TierMove
 from shared.db.types import Connection
 from shared.invariants import Invariant
@@ -131,8 +130,8 @@ def of(program: Program) -> Sequence[Invariant]:
 def _wrong(
     account: asyncpg.Record, entries: Sequence[Qualifying], rules: Rules
 ) -> list[dict[str, Any]]:
-    found = timeline(entries, rules.tiers, rules.zone, account["computed_until"])
-    right = standing_of(found, rules.tiers)
+    found = rules.walk(entries, account["computed_until"])
+    right = rules.standing_of(found)
     stored = Standing(
         account["computed_until"], account["due_at"], account["room"], account["late_room"]
     )

@@ -35,6 +35,7 @@ def job(program: Program) -> Callable[[Pool, Callable[[], None]], Awaitable[None
 
     async def run(pool: Pool, wake: Callable[[], None]) -> None:
         nonlocal audited
+        rules.look()
         await judge_due(pool, wake, rules, clock.now())
         if time.monotonic() - audited >= AUDIT_SECONDS:
             await audit(pool, invariants.of(program))

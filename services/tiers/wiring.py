@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.tiers.settings import Settings
-from shared import program
 from shared.invariants import Invariant
+from shared.program import versions
 from shared.service import Service, api_app
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def worker(settings: Settings) -> WorkerSpec:
     from services.tiers import intake, jobs  # noqa: PLC0415 - only workers need them
     from shared.events.worker import WorkerSpec  # noqa: PLC0415
 
-    rules = program.load(settings.program)
+    rules = versions.load(settings.program, settings.program_versions)
     return WorkerSpec(
         service="tiers",
         dsn=settings.database,
@@ -48,7 +48,9 @@ def api(settings: Settings) -> FastAPI:
         settings,
         migrations=MIGRATIONS,
         routers=[router],
-        state={"presenter": Presenter.of(program.load(settings.program))},
+        state={
+            "presenter": Presenter.of(versions.load(settings.program, settings.program_versions))
+        },
     )
 
 
@@ -56,7 +58,7 @@ def invariants(settings: Settings) -> Sequence[Invariant]:
     """What must always hold in this service's database."""
     from services.tiers.invariants import of  # noqa: PLC0415
 
-    return of(program.load(settings.program))
+    return of(versions.load(settings.program, settings.program_versions))
 
 
 SERVICE = Service("tiers", Settings, MIGRATIONS, worker, api, invariants)

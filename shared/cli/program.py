@@ -15,7 +15,8 @@ from shared.cli.common import DirOption, layout_of, load_stack, versions_of
 from shared.errors import UsageError
 from shared.program import Program, ProgramError, load, versions
 from shared.program.__main__ import main as check_files
-from shared.program.difference import SAYS, Difference, difference
+from shared.program.difference import Difference, difference
+from shared.program.telling import for_members
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +58,10 @@ def diff(
     print(f"{one.id} {one.version} → {other.id} {other.version}")
     for item in found:
         print(f"  {item.words()}")
-        print(f"    ({item.meaning}; reaches {SAYS[item.reach]})")
+        print(f"    ({item.meaning})")
+        print(f"    → {for_members(item)}")
+    if refused := versions.refusal(one, other):
+        print(f"`treue program apply` would refuse it: {refused}")
     print("See what it would have given with `treue simulate --program NEW`.")
 
 
@@ -81,6 +85,7 @@ def apply(
     print(f"Valid from {instant:%Y-%m-%dT%H:%M:%SZ}: {target.name}")
     for item in found:
         print(f"  {item.words()}")
+        print(f"    → {for_members(item)}")
 
 
 @app.command(name="versions")
@@ -121,6 +126,7 @@ def _plain(old: Program, new: Program, found: Sequence[Difference]) -> dict[str,
                 "new": item.new,
                 "meaning": item.meaning,
                 "reaches": item.reach,
+                "members": for_members(item),
             }
             for item in found
         ],

@@ -39,7 +39,7 @@ SAYS: Mapping[Reach, str] = {
     "reports": "only reports",
     "purchases": "what happens from then on; lots keep their points and dates",
     "campaigns": "purchases from then on; what caps and budgets have given counts on",
-    "tiers": "the way of every customer through the levels",
+    "tiers": "the way of customers through the levels",
     "rewards": "rewards that are taken from then on",
     "vouchers": "vouchers given for what happens from then on; those that members have stay as they are",
     "everything": "every point there is",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +20,7 @@ from shared.program.mistakes import Path as Place
 from shared.program.mistakes import dotted
 from shared.program.model import Program
 
-# Any one item of a list.
-ANY = "*"
+LEVELS: Place = ("tiers", "levels")
 # What is decided once, when a purchase is credited, and stands with it.
 MAY_CHANGE: tuple[Place, ...] = (
     ("name",),
@@ -34,16 +33,22 @@ MAY_CHANGE: tuple[Place, ...] = (
     ("earning", "campaigns"),
     # Decided when a voucher is given, and its own from then on.
     ("vouchers",),
-    ("tiers", "levels", ANY, "on_reach"),
+    # Decided at each step of a customer's way.
+    LEVELS,
+    ("tiers", "downgrade"),
+    ("tiers", "grace"),
     # Bounds of what people may book from then on.
     ("corrections",),
 )
 INACTIVITY = "inactivity"
 REVALUES = "program-revalues-points"
 IN_THE_PAST = "program-begins-in-the-past"
+TOO_SOON = "program-begins-too-soon"
 NOT_THE_LAST = "program-not-the-last"
 NOTHING_NEW = "program-changes-nothing"
 VERSIONS_MAX = 200
+# As far ahead as the dates of events may be (services/points/domain/validation.py).
+LEVELS_AHEAD = timedelta(days=1)
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{12}\.yaml")
@@ -100,21 +105,41 @@ def check_values(old: Program, new: Program) -> list[Difference]:
             " (another `after` and `round_up` may be set)",
         )
     found = difference(old, new)
-    wrong = [item for item in found if not any(_fits(item.path, place) for place in MAY_CHANGE)]
+    wrong = [item for item in found if not _may(item)]
+    if not wrong and _base_of(old) != _base_of(new):
+        # Nobody has reached it, everybody is there: whoever it is another for would be valued anew.
+        wrong = [item for item in found if item.path[:2] == LEVELS]
     if wrong:
         may = ", ".join(dotted(place) for place in MAY_CHANGE)
         raise ProgramChangeRefused(
             REVALUES,
             f"{'; '.join(item.words() for item in wrong)}: points that are there would be valued anew"
-            f" (a version may change {may})",
+            f" (a version may change {may}; levels may come, but not go, change places or be the lowest instead)",
         )
     return found
 
 
-def _fits(path: Place, place: Place) -> bool:
-    """Whether a field is at a place, or within it."""
-    pairs = zip(path, place, strict=False)
-    return len(path) >= len(place) and all(b in (a, ANY) for a, b in pairs)
+def refusal(old: Program, new: Program) -> str | None:
+    """Why the one may not follow the other as a version; None if it may."""
+    try:
+        check_values(old, new)
+    except ProgramChangeRefused as refused:
+        return str(refused)
+    return None
+
+
+def _may(item: Difference) -> bool:
+    """Whether a version may change this. Levels may come, and become others, but not go or change places."""
+    path = item.path
+    if path[:2] == LEVELS and (path == LEVELS or item.new is None):
+        return False
+    return any(path[: len(place)] == place for place in MAY_CHANGE)
+
+
+def _base_of(program: Program) -> str | None:
+    """The level that asks for nothing: customers are on it without having reached it."""
+    levels = program.tiers.levels if program.tiers else ()
+    return levels[0].id if levels and levels[0].threshold == 0 else None
 
 
 def apply(
@@ -137,6 +162,12 @@ def apply(
     if len(known) >= VERSIONS_MAX:
         raise UsageError(f"{folder} has {VERSIONS_MAX} versions: that is the most")
     found = check_values(known[-1].program if known else program, new)
+    if at <= now + LEVELS_AHEAD and any(item.path[0] == "tiers" for item in found):
+        raise ProgramChangeRefused(
+            TOO_SOON,
+            f"{at:%Y-%m-%dT%H:%M:%SZ} is less than a day ahead: events may be dated a day ahead, and levels decide"
+            " what they earn",
+        )
     if not found:
         raise ProgramChangeRefused(NOTHING_NEW, f"version {new.version} is what holds already")
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,7 @@ from tests.properties.test_points_earning import purchases
 from tests.unit.points.samples import LEVELS, NOON, program
 
 ROUNDINGS: tuple[Rounding, ...] = ("floor", "half_even", "ceil")
-LEVELS_OF = program().tiers
-assert LEVELS_OF is not None
+PROGRAM = program()
 
 exacts = st.fractions(0, 500, max_denominator=100)
 tiers = st.builds(
@@ -127,12 +126,11 @@ MOVES = [
 def test_caps_hold_and_fill_in_one_order_however_they_are_told(
     history: list[Recorded], chance: Any
 ) -> None:
-    assert LEVELS_OF is not None
     spent: dict[str, int] = {}
-    found = replay(history, MOVES, LEVELS_OF.levels, history[0].lot_id, spent)
+    found = replay(history, MOVES, PROGRAM, history[0].lot_id, spent)
     stirred = list(history)
     chance.shuffle(stirred)
-    assert replay(stirred, MOVES, LEVELS_OF.levels, history[0].lot_id, {}) == found
+    assert replay(stirred, MOVES, PROGRAM, history[0].lot_id, {}) == found
     given_: dict[str, int] = {}
     for _, decision in found.values():
         for grant in decision.grants:
@@ -147,11 +145,10 @@ def test_caps_hold_and_fill_in_one_order_however_they_are_told(
 
 @given(histories())
 def test_what_was_drawn_is_kept_when_nothing_is_left(history: list[Recorded]) -> None:
-    assert LEVELS_OF is not None
-    found = replay(history, MOVES, LEVELS_OF.levels, None, {})
+    found = replay(history, MOVES, PROGRAM, None, {})
     drawn = [one._replace(drawn=draws(found[one.lot_id][1], {})) for one in history]
     nothing = {offer.id: 10**18 for one in history for offer in one.case.offers}
-    again = replay(drawn, MOVES, LEVELS_OF.levels, None, nothing)
+    again = replay(drawn, MOVES, PROGRAM, None, nothing)
     assert {lot: decision.total for lot, (_, decision) in again.items()} == {
         lot: decision.total for lot, (_, decision) in found.items()
     }

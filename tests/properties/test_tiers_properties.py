@@ -230,7 +230,7 @@ class _SecondOpinion:
             met = self.met(self.judged(self.valid))
             ends = grace_until(self.valid, self.by.grace, self.zone)
             if met >= self.position or self.by.downgrade == "none":
-                self.valid = self.window.renewed(self.valid, now)
+                self.valid, self.grace = self.window.renewed(self.valid, now), None
                 self.note("retained", now)
             elif self.grace is None and ends > self.valid:
                 self.grace = ends

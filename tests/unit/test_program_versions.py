@@ -88,8 +88,10 @@ REVALUING = [
     ("timezone: Europe/London", "timezone: Europe/Berlin"),
     ("rounding: floor", "rounding: ceil"),
     ("program: demo", "program: other"),
-    ('threshold: 500, multiplier: "1.25"', 'threshold: 400, multiplier: "1.25"'),
-    ('threshold: 500, multiplier: "1.25"', 'threshold: 500, multiplier: "3"'),
+    ("kind: rolling, length: P12M", "kind: lifetime"),
+    ("basis: points", "basis: spend"),
+    ("{id: gold, name: Gold", "{id: platinum, name: Gold"),
+    ("{id: bronze, name: Bronze, threshold: 0", "{id: bronze, name: Bronze, threshold: 1"),
     ("refunds: allow_negative", "refunds: clamp_to_zero"),
 ]
 
@@ -114,6 +116,16 @@ def test_what_would_value_old_points_anew_is_refused(
         ("available_after: P0D", "available_after: P14D"),
         ("expiry: {after: P12M, round_up: month_end}", "expiry: {kind: none}"),
         ("name: Treueprogramm", "name: Punkte"),
+        ('threshold: 500, multiplier: "1.25"', 'threshold: 400, multiplier: "3"'),
+        ("on_reach: [welcome-gold]", "on_reach: [welcome-gold, welcome-silver]"),
+        ("name: Silber", "name: Silver"),
+        ("grace: P30D", "grace: P0D"),
+        ("downgrade: one_level", "downgrade: full"),
+        (
+            "    - {id: gold,",
+            "    - {id: ruby, name: Rubin, threshold: 900}\n    - {id: gold,",
+        ),
+        ('percent: "10"', 'percent: "20"'),
         (
             "net_of_tax: false",
             "campaigns: [{id: spring, from: 2027-03-01, until: 2027-05-31, bonus: 5}]",
@@ -144,6 +156,17 @@ def test_the_past_keeps_its_rules_and_versions_come_one_after_another(
         given_program.apply(HALF, NEW_YEAR + timedelta(days=1))
     assert refused.value.code == "program-changes-nothing"
     given_program.apply(DEMO, NEW_YEAR + timedelta(days=1))
+
+
+def test_levels_change_at_least_a_day_ahead(given_program: Given) -> None:
+    new = DEMO.replace("threshold: 500", "threshold: 400")
+    with pytest.raises(ProgramChangeRefused, match="less than a day ahead") as refused:
+        given_program.apply(new, NOW + timedelta(days=1))
+    assert refused.value.code == "program-begins-too-soon"
+    given_program.apply(HALF, NOW + timedelta(hours=1))
+    given_program.apply(
+        new.replace('per: "1.00"', 'per: "2.00"'), NOW + timedelta(days=1, seconds=1)
+    )
 
 
 def test_a_file_that_nobody_applied_is_named(given_program: Given) -> None:

@@ -21,6 +21,7 @@ from services.points.api.report_schemas import (
     Sums,
     sums_of,
 )
+from services.points.api.routes import tier_names
 from services.points.domain import explain, facts, flows
 from services.points.domain import statement as drawn
 from services.points.domain.flows import TICK, Flow
@@ -133,7 +134,7 @@ async def _statement(request: Request, customer_id: str, year: int, now: datetim
         holds = await reports.holds_of_account(conn, account)
         told = await reports.lines(conn, account, start, end)
     found = drawn.draw_up(moves, holds, year, program.zone, now)
-    names = {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
+    names = tier_names(program)
     return Statement(
         customer_id=customer_id,
         year=year,

@@ -172,8 +172,10 @@ def entry_of(row: Any, names: Mapping[str, str]) -> Entry:
 
 
 def tier_names(program: Program) -> dict[str, str]:
-    """What customers read for each tier id."""
-    return {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
+    """What customers read for each tier id, by the version of the program in force now."""
+    program.look()
+    tiers = program.at(clock.now()).tiers
+    return {level.id: level.name for level in tiers.levels} if tiers else {}
 
 
 def _lot(row: Record, now: datetime) -> Lot:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.contracts.tiers import TierMove
 from shared.money import Rounding, round_points
-from shared.program.model import Level
+from shared.program.model import Level, Program
 
 ONE = Fraction(1)
 
@@ -33,6 +33,21 @@ def tier_in_force(
         if move.since < instant:
             return TierInForce(move.tier or None, exact_multiplier(move.multiplier))
     return _base(levels)
+
+
+def tier_at(moves: Sequence[TierMove], program: Program, instant: datetime) -> TierInForce:
+    """Return the tier in force for a purchase, with the multiplier that the version of its instant gives it.
+
+    ``program`` is the running one: its later versions may multiply otherwise than when the level was reached.
+    """
+    rules = program.at(instant)
+    levels = rules.tiers.levels if rules.tiers else ()
+    found = tier_in_force(moves, levels, instant)
+    if program.later:
+        for level in levels:
+            if level.id == found.id:
+                return TierInForce(level.id, level.multiplier)
+    return found
 
 
 def correction(

@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import NamedTuple
 from uuid import UUID
 
-from services.points.domain.bonus import TierInForce, tier_in_force
+from services.points.domain.bonus import TierInForce, tier_at
 from services.points.domain.campaigns import Missed, Offer
 from shared.contracts.tiers import TierMove
 from shared.money import Rounding, round_points
-from shared.program.model import Level
+from shared.program.model import Program
 
 TIERS, FIRST, EXCLUSIVE = "tiers", "first_purchase", "exclusive"
 PER_PURCHASE, PER_CUSTOMER, TOTAL = "cap.per_purchase", "cap.per_customer", "cap.total"
@@ -96,7 +96,7 @@ def decide(case: Case, tier: TierInForce, *, first: bool, bounds: Bounds = NO_BO
 def replay(
     recorded: Iterable[Recorded],
     moves: Sequence[TierMove],
-    levels: Sequence[Level],
+    program: Program,
     first: UUID | None,
     spent: dict[str, int],
 ) -> dict[UUID, tuple[TierInForce, Decision]]:
@@ -107,7 +107,7 @@ def replay(
     given: dict[str, int] = {}
     found: dict[UUID, tuple[TierInForce, Decision]] = {}
     for one in sorted(recorded, key=lambda one: (one.occurred_at, one.lot_id.bytes)):
-        tier = tier_in_force(moves, levels, one.occurred_at)
+        tier = tier_at(moves, program, one.occurred_at)
         bounds = Bounds(given, one.drawn, spent)
         decision = decide(one.case, tier, first=one.lot_id == first, bounds=bounds)
         for campaign, points in draws(decision, one.drawn).items():

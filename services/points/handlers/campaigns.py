@@ -14,7 +14,6 @@ from services.points.domain.bonus import TierInForce
 from services.points.domain.campaigns import Offer, Offers
 from services.points.domain.deciding import TOTAL, Case, Decision, Recorded
 from services.points.domain.packed_campaigns import CAMPAIGN, pack_decision
-from services.points.domain.rules import rules_of
 from services.points.domain.wording import multiplier_text
 from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_CAPPED, FLAG_REFUNDS, Account, EntryRow, append, refunds
@@ -75,7 +74,6 @@ async def decide(
     asked = [one for one in candidates if one.changeable]
     if not asked:
         return {}
-    levels = rules_of(program).levels
     # One account may be asked for by several names: those of merged customers.
     touched = {accounts[one.customer].id: accounts[one.customer] for one in asked}
     known = await ledger.held(conn, [a.id for a in touched.values() if a.flags & FLAG_CAPPED])
@@ -93,7 +91,7 @@ async def decide(
             for one in asked
             if accounts[one.customer].id == account.id and one.case is not None
         ]
-        decided = deciding.replay(own, account.timeline, levels, firsts.get(account.id), spent)
+        decided = deciding.replay(own, account.timeline, program, firsts.get(account.id), spent)
         found |= {
             lot: Decided(*decision, drawn.get(lot, {}))
             for lot, decision in decided.items()
@@ -169,7 +167,6 @@ def _replayed(
 ) -> dict[UUID, tuple[TierInForce, Decision]]:
     """Decide all anew. Without ``spent`` nothing can be drawn that has not been drawn already."""
     found: dict[UUID, tuple[TierInForce, Decision]] = {}
-    levels = rules_of(program).levels
     for account_id, ones in known.items():
         recorded = [one.recorded for one in ones]
         left = spent
@@ -177,7 +174,7 @@ def _replayed(
             left = {o.id: ALL_SPENT for one in recorded for o in one.case.offers}
         _, first = firsts.get(account_id, (None, None))
         moves = accounts[account_id].timeline
-        found |= deciding.replay(recorded, moves, levels, first, left)
+        found |= deciding.replay(recorded, moves, program, first, left)
     return found
 
 

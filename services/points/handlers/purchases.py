@@ -34,7 +34,6 @@ from shared.errors import Poison
 from shared.events.model import Event, Record, Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
-from shared.program.model import Level
 
 # Purchases that are credited later have left their record behind.
 NO_RECORD = Record(TOPIC, -1, -1, None, None, (), 0)
@@ -79,7 +78,6 @@ class Purchases:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._levels: Sequence[Level] = program.tiers.levels if program.tiers else ()
 
     async def handle(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
         """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
@@ -227,7 +225,7 @@ class Purchases:
     ) -> tuple[TierInForce, Award]:
         """What a purchase earns with a customer's way through the tiers, and the tier it earns with."""
         at = purchase.event.data.occurred_at
-        tier, program = bonus.tier_in_force(timeline, self._levels, at), self._program.at(at)
+        tier, program = bonus.tier_at(timeline, self._program, at), self._program.at(at)
         if purchase.offers is None:
             return tier, earning.award(purchase.assessment, tier, program)
         if decided is None:

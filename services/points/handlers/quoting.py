@@ -40,9 +40,6 @@ class Quotes:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._purchases = Purchases(program)
-        self._names = (
-            {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
-        )
 
     def value(self, data: PurchaseCompleted, shop: str | None, now: datetime) -> Purchase:
         """Check and value a purchase; ``Poison`` with the field's path if it could never be credited.
@@ -72,7 +69,8 @@ class Quotes:
         data = purchase.event.data
         program = self._program.at(data.occurred_at)
         packed = packing.pack(data, purchase.assessment, award, tier, program, purchase.columns)
-        told = explain.unpack(packed, self._names)
+        names = {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
+        told = explain.unpack(packed, names)
         lines = [(line.line_id, line.points) for line in told.lines]
         return Quote(award.total, award.base, award.bonus, lines, told)
 

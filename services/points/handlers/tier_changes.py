@@ -23,7 +23,6 @@ from shared.contracts.tiers import TierChanged
 from shared.events.model import Event, Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
-from shared.program.model import Level
 
 
 class Cause(NamedTuple):
@@ -39,7 +38,6 @@ class TierChanges:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._levels: Sequence[Level] = program.tiers.levels if program.tiers else ()
 
     async def handle(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
         """Take over the customers' ways through the tiers, and correct the bonus of what was credited before."""
@@ -111,7 +109,7 @@ class TierChanges:
         self, work: Work, award: asyncpg.Record, account: Account, cause: Cause
     ) -> EntryRow | None:
         """The correcting entry that brings an award to its tier in force, or None if it stands right."""
-        tier = bonus.tier_in_force(account.timeline, self._levels, award["occurred_at"])
+        tier = bonus.tier_at(account.timeline, self._program, award["occurred_at"])
         before = TierInForce(award["tier"], bonus.exact_multiplier(award["multiplier"]))
         exact = Fraction(award["exact"])
         if tier.multiplier == before.multiplier:

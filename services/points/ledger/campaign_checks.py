@@ -9,7 +9,7 @@ from services.points.domain import deciding
 from services.points.ledger.campaigns import ALL_SPENT, capped_accounts, first_purchases, held
 from shared.db.types import Connection
 from shared.invariants import Invariant
-from shared.program.model import Level, Program
+from shared.program.model import Program
 
 ACCOUNTS_AT_ONCE = 200
 
@@ -27,7 +27,6 @@ BUDGETS = Invariant(
 
 def of(program: Program) -> Sequence[Invariant]:
     """What needs the program's levels included."""
-    levels = program.tiers.levels if program.tiers else ()
 
     async def recompute(conn: Connection) -> list[dict[str, Any]]:
         """Decide all campaigns anew from what they offered and what is known now."""
@@ -35,7 +34,7 @@ def of(program: Program) -> Sequence[Invariant]:
         after = 0
         while accounts := await capped_accounts(conn, after, ACCOUNTS_AT_ONCE):
             after = accounts[-1][0]
-            wrong += await _wrong(conn, [*accounts], levels)
+            wrong += await _wrong(conn, [*accounts], program)
         return wrong
 
     recomputed = Invariant(
@@ -47,7 +46,7 @@ def of(program: Program) -> Sequence[Invariant]:
 
 
 async def _wrong(
-    conn: Connection, accounts: Sequence[tuple[int, str, Any]], levels: Sequence[Level]
+    conn: Connection, accounts: Sequence[tuple[int, str, Any]], program: Program
 ) -> list[dict[str, Any]]:
     ids = [account_id for account_id, _, _ in accounts]
     known, firsts = await held(conn, ids), await first_purchases(conn, ids)
@@ -58,7 +57,7 @@ async def _wrong(
         # What budgets gave is a fact: nothing can be drawn here.
         spent = {offer.id: ALL_SPENT for one in recorded for offer in one.case.offers}
         _, first = firsts.get(account_id, (None, None))
-        decided = deciding.replay(recorded, moves, levels, first, spent)
+        decided = deciding.replay(recorded, moves, program, first, spent)
         for one in ones:
             _, right = decided[one.recorded.lot_id]
             if (one.row["total"], one.row["base"]) != (right.total, right.base):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -18,7 +18,7 @@ from services.tiers.domain.rules import Rules
 from shared.contracts.tiers import TierMove
 from shared.money import currency_digits
 from shared.program import Program
-from shared.program.model import Level
+from shared.program.model import Level, Tiers
 
 _move = msgspec.json.Decoder(TierMove)
 
@@ -50,10 +50,11 @@ class Causes:
 
 @dataclass(frozen=True, slots=True)
 class Presenter:
-    """Knows the program's names and how its amounts are written."""
+    """Knows the program's names at an instant (None: at first) and how its amounts are written."""
 
     rules: Rules
     currency: str
+    now: datetime | None = None
 
     @classmethod
     def of(cls, program: Program) -> Presenter:
@@ -129,9 +130,19 @@ class Presenter:
             ),
         )
 
+    def at(self, now: datetime) -> Presenter:
+        """The same at an instant, by all versions of the program that have come."""
+        self.rules.look()
+        return replace(self, now=now)
+
+    @property
+    def tiers(self) -> Tiers:
+        """The rules in force."""
+        return self.rules.tiers if self.now is None else self.rules.at(self.now)
+
     def levels(self) -> schemas.LevelsPage:
         """What the program says of its levels: all of them on one page."""
-        tiers = self.rules.tiers
+        tiers = self.tiers
         length = tiers.window.length
         return schemas.LevelsPage(
             data=[self._level(level) for level in tiers.levels],
@@ -158,7 +169,7 @@ class Presenter:
         if not tier:
             return None
         # A level that the program no longer has keeps its id for a name.
-        names = (level.name for level in self.rules.tiers.levels if level.id == tier)
+        names = (level.name for level in self.tiers.levels if level.id == tier)
         return schemas.TierRef(id=tier, name=next(names, tier))
 
     def _amount(self, amount: Amount) -> schemas.Amount:

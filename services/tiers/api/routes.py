@@ -14,7 +14,7 @@ from starlette.responses import Response
 from services.tiers import views
 from services.tiers.api.presentation import Causes, Presenter
 from services.tiers.api.schemas import ChangesPage, HistoryPage, LevelsPage, TierStatus
-from services.tiers.domain.progression import Timeline, timeline
+from services.tiers.domain.progression import Timeline
 from shared import clock
 from shared.db.types import Connection
 from shared.http import problems
@@ -50,7 +50,7 @@ _changes_cursor = Cursor("tiers.changes", tuple[BigInt, Place])
 async def tier(request: Request, customer_id: CustomerId, at: At = None) -> Response:
     """Walked from the entries to `as_of`: what time has decided counts, whether or not it was written yet."""
     _check_at(at)
-    presenter: Presenter = request.app.state.presenter
+    presenter = _presenter(request)
     async with connection(request) as conn:
         found = await _walk(conn, presenter, customer_id, at)
     return answer(presenter.status(customer_id, found))
@@ -68,7 +68,7 @@ async def history(
 ) -> Response:
     """Every change with its cause, as it is known now. How late events moved it: `/tier/changes`."""
     key = _history_cursor.decode(cursor)
-    presenter: Presenter = request.app.state.presenter
+    presenter = _presenter(request)
     async with connection(request) as conn:
         moves = (await _walk(conn, presenter, customer_id, None)).moves
         end = min(key[0], len(moves)) if key else len(moves)
@@ -96,7 +96,7 @@ async def changes(
 ) -> Response:
     """The record: it is never edited. Where a late event moved a change, the former one is named."""
     key = _changes_cursor.decode(cursor)
-    presenter: Presenter = request.app.state.presenter
+    presenter = _presenter(request)
     async with connection(request) as conn:
         rows = await views.changes(conn, customer_id, key, limit + 1)
         if rows is None:
@@ -117,8 +117,13 @@ async def changes(
 )
 async def levels(request: Request) -> Response:
     """What counts, in which time, and what each level takes and gives."""
-    presenter: Presenter = request.app.state.presenter
+    presenter = _presenter(request)
     return answer(presenter.levels())
+
+
+def _presenter(request: Request) -> Presenter:
+    presenter: Presenter = request.app.state.presenter
+    return presenter.at(clock.now())
 
 
 async def _walk(
@@ -130,7 +135,7 @@ async def _walk(
     if entries is None:
         raise problems.customer_not_found(customer_id)
     until = at or max([clock.now(), *(entry.known_until for entry in entries)])
-    return timeline(entries, rules.tiers, rules.zone, until)
+    return rules.walk(entries, until)
 
 
 def _check_at(at: datetime | None) -> None:

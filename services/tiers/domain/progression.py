@@ -1,12 +1,14 @@
 """A customer's way through the levels: a pure function of what they earned and gave back, the rules, an instant.
 
-What a refund does to it is decided in docs/decisions/0031-tiers-and-refunds.md.
+What a refund does to it is decided in docs/decisions/0031-tiers-and-refunds.md, what a version of the program does
+in docs/decisions/0047-versions-of-the-whole-program.md.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
@@ -23,6 +25,9 @@ BELOW = -1
 # What a move's ``tier`` says for a customer who falls below the first level of a program without a base level.
 NO_TIER = ""
 
+# Rules that follow, each with the instant it is valid from.
+Later = Sequence[tuple[datetime, Tiers]]
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
@@ -32,6 +37,8 @@ class Timeline:
     ``missing`` is what the next level asks for beyond ``amount``; both are None at the top.
     ``ceiling`` bounds the amount at any instant from ``until`` on, as long as no entry is added;
     ``total`` is everything ever earned until then, also what was given back later.
+    ``next_asks`` is the least that the next level asks for from ``until`` on, ``first_asks`` the least that the
+    first one above the base has ever asked for, or will; None if there is no such level.
     """
 
     moves: tuple[TierMove, ...]
@@ -47,6 +54,8 @@ class Timeline:
     missing: Decimal | None
     ceiling: Amount
     total: Amount
+    next_asks: Decimal | None
+    first_asks: Decimal | None
 
     @property
     def due_at(self) -> datetime | None:
@@ -55,11 +64,18 @@ class Timeline:
 
 
 def timeline(
-    entries: Iterable[Qualifying], rules: Tiers, zone: ZoneInfo, until: datetime
+    entries: Iterable[Qualifying],
+    rules: Tiers,
+    zone: ZoneInfo,
+    until: datetime,
+    later: Later = (),
 ) -> Timeline:
-    """Walk the entries and deadlines up to ``until`` (inclusive). Their order and repetition do not matter."""
+    """Walk the entries and deadlines up to ``until`` (inclusive). Their order and repetition do not matter.
+
+    ``later`` are the rules that follow, of which each has all levels of the one before, in their order.
+    """
     with localcontext(EXACT):
-        walk = _Walk(Entries(entries), rules, zone)
+        walk = _Walk(Entries(entries), rules, zone, later)
         walk.run(until)
         return walk.result(until)
 
@@ -79,11 +95,34 @@ def base_level(rules: Tiers) -> Level | None:
     return rules.levels[0] if rules.levels and rules.levels[0].threshold <= 0 else None
 
 
-class _Walk:
-    """The state on the way. Entries in order; deadlines in between, each at its instant."""
+def next_asks(rules: Iterable[Tiers], level: str | None) -> Decimal | None:
+    """The least that these rules ask for above a level (None: below the first); None at the top of all."""
+    asked: list[Decimal] = []
+    for one in rules:
+        ids = [item.id for item in one.levels]
+        above = one.levels[ids.index(level) + 1 if level in ids else 0 :]
+        asked += [item.threshold for item in above[:1]]
+    return min(asked, default=None)
 
-    def __init__(self, entries: Entries, rules: Tiers, zone: ZoneInfo) -> None:
+
+def first_asks(rules: Iterable[Tiers]) -> Decimal | None:
+    """The least that these rules ever ask for above the base level; None if there is nothing above."""
+    asked = (item.threshold for one in rules for item in one.levels if item.threshold > 0)
+    return min(asked, default=None)
+
+
+class _Walk:
+    """The state on the way. Entries in order; deadlines in between, each at its instant.
+
+    What happens at an instant is decided by the rules valid from it; a deadline ends what was, so it is decided by
+    those before it.
+    """
+
+    def __init__(self, entries: Entries, rules: Tiers, zone: ZoneInfo, later: Later = ()) -> None:
         self.entries = entries
+        self.first_rules, self.later = rules, later
+        self.turns = [valid_from for valid_from, _ in later]
+        self.turn = 0
         self.rules = rules
         self.zone = zone
         self.levels = rules.levels
@@ -109,12 +148,29 @@ class _Walk:
             self._refund(instant)
         self._take_until(entries.through(until))
         self._pass_time(until, at_it=True)
+        self._under(until)
 
     def _take_until(self, end: int) -> None:
         for entry in self.entries.ordered[self.seen : end]:
             self._pass_time(entry.occurred_at, at_it=not self.window.includes_end)
             self.seen += 1
+            self._under(entry.occurred_at)
             self._take(entry)
+
+    def _under(self, instant: datetime, *, at_it: bool = True) -> None:
+        """Take the rules in force at an instant, or just before it."""
+        if not self.later:
+            return
+        turn = (bisect_right if at_it else bisect_left)(self.turns, instant)
+        if turn == self.turn:
+            return
+        name = self._id()
+        self.turn = turn
+        self.rules = self.later[turn - 1][1] if turn else self.first_rules
+        self.levels = self.rules.levels
+        if name is not None:
+            # A level is never left behind: who is on one has reached it under these rules or earlier ones.
+            self.position = [level.id for level in self.levels].index(name)
 
     def _refund(self, at: datetime) -> None:
         """Take the level that would not be held without what was refunded at this instant, and no other.
@@ -123,6 +179,7 @@ class _Walk:
         bought: a level that an earlier refund would have cost is not lost by the next one.
         """
         entries = self.entries
+        self._under(at)
         met = self._met(entries.amount(self.window.first(entries, at), self.seen))
         if met >= self.position:
             return
@@ -137,12 +194,13 @@ class _Walk:
     def _without(self, at: datetime, *, at_it: bool) -> int:
         """Where a walk stands that knows nothing of what was refunded before the instant, or at it."""
         entries = self.entries.without(at, at_it=at_it)
-        return _Walk(entries, self.rules, self.zone).standing_at(at)
+        return _Walk(entries, self.first_rules, self.zone, self.later).standing_at(at)
 
     def standing_at(self, instant: datetime) -> int:
         """Walk as far as a refund at the instant finds it; returns the position that needs no grace."""
         self._take_until(self.entries.through(instant))
         self._pass_time(instant, at_it=not self.window.includes_end)
+        self._under(instant)
         return self.position if self.grace_until is None else self._met(self._in_grace())
 
     def result(self, until: datetime) -> Timeline:
@@ -164,7 +222,13 @@ class _Walk:
             missing=None if following is None else max(Decimal(0), following.threshold - amount),
             ceiling=entries.amount(window.first_at_most(entries, until), self.seen),
             total=entries.granted[self.seen],
+            next_asks=next_asks(self._rules_from(self.turn), self._id()),
+            first_asks=first_asks(self._rules_from(0)),
         )
+
+    def _rules_from(self, turn: int) -> list[Tiers]:
+        """The rules from a turn on."""
+        return [self.first_rules, *(rules for _, rules in self.later)][turn:]
 
     def _can_rise(self) -> bool:
         return self.position + 1 < len(self.levels)
@@ -210,10 +274,19 @@ class _Walk:
             deadline = self.grace_until or self.valid_until
             if deadline > instant or (deadline == instant and not at_it):
                 return
+            self._under(deadline, at_it=False)
             if self.grace_until is not None:
-                self._fall(deadline, self._met(self._in_grace()))
+                self._end_grace(deadline)
             else:
                 self._judge(deadline)
+
+    def _end_grace(self, end: datetime) -> None:
+        met = self._met(self._in_grace())
+        # Only other rules, begun in the grace, can let it end well: what is earned in it renews the level at once.
+        if met >= self.position or self.rules.downgrade == "none":
+            self._retain(end, None)
+        else:
+            self._fall(end, met)
 
     def _judge(self, end: datetime) -> None:
         self.grace_first = self.window.first_judged(self.entries, end)

@@ -6,9 +6,10 @@ following holds for the entries that are added:
 
 - none is at or after the next deadline, and the account is in no grace;
 - all are later than what was walked, refunds included, and their sum stays below ``room``, which is the next
-  threshold less an upper bound of what the window can hold from then on: no window reaches the threshold; or
-- no move was ever made and everything ever earned, also what was given back since, stays below the next threshold
-  (``late_room``): then no window of the past reached it either, wherever the entries fall.
+  threshold (the lowest by the rules from then on) less an upper bound of what the window can hold from then on: no
+  window reaches the threshold; or
+- no move was ever made and everything ever earned, also what was given back since, stays below the first threshold
+  by any rules (``late_room``): then no window of the past reached it either, wherever the entries fall.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import localcontext
 
-from services.tiers.domain.progression import Timeline, announces_base
+from services.tiers.domain.progression import Later, Timeline, announces_base, first_asks
 from services.tiers.domain.qualification import Amount, Qualifying
 from shared.money import EXACT
 from shared.program.model import Tiers
@@ -34,27 +35,31 @@ class Standing:
     late_room: Amount | None
 
 
-def standing_of(timeline: Timeline, rules: Tiers) -> Standing:
-    """The standing after a full walk."""
-    following = timeline.next_level
+def standing_of(timeline: Timeline, rules: Tiers, later: Later = ()) -> Standing:
+    """The standing after a full walk by these rules."""
+    following, first = timeline.next_asks, timeline.first_asks
     with localcontext(EXACT):
-        room = None if following is None else following.threshold - timeline.ceiling
-        late_room = None if following is None else following.threshold - timeline.total
+        room = None if following is None else following - timeline.ceiling
+        late_room = None if first is None else first - timeline.total
     return Standing(
         computed_until=timeline.until,
         due_at=timeline.due_at,
         room=room if timeline.grace_until is None else 0,
-        late_room=0 if timeline.moves or announces_base(rules) else late_room,
+        late_room=0 if timeline.moves or _announces(rules, later) else late_room,
     )
 
 
-def first_standing(rules: Tiers) -> Standing:
+def first_standing(rules: Tiers, later: Later = ()) -> Standing:
     """The standing of a customer of whom nothing is known yet."""
-    if announces_base(rules):
+    if _announces(rules, later):
         return Standing(None, None, 0, 0)
-    next_level = next((level for level in rules.levels if level.threshold > 0), None)
-    room = None if next_level is None else next_level.threshold
+    room = first_asks((rules, *(one for _, one in later)))
     return Standing(None, None, room, room)
+
+
+def _announces(rules: Tiers, later: Later) -> bool:
+    """Whether a first entry may be one that announces the base level."""
+    return announces_base(rules) or any(announces_base(one) for _, one in later)
 
 
 def unmoved(standing: Standing, added: Sequence[Qualifying]) -> Standing | None:

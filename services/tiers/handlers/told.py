@@ -59,6 +59,7 @@ class Handlers:
         told = _checked(work, events)
         if not told:
             return
+        self.rules.look()
         accounts = await ledger.lock_accounts(
             work.conn,
             {item.customer_id for item in told},

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from services.tiers import ledger
-from services.tiers.domain import changes, standing
-from services.tiers.domain.progression import timeline
+from services.tiers.domain import changes
 from services.tiers.domain.rules import Rules
 from services.tiers.domain.standing import Standing
 from services.tiers.ledger import Account, ChangeRow
@@ -35,8 +34,8 @@ async def walk(
     timelines: dict[int, tuple[int, str | None, Sequence[TierMove]]] = {}
     history: list[ChangeRow] = []
     for account in accounts:
-        found = timeline(entries.get(account.id, ()), rules.tiers, rules.zone, until(account))
-        standings[account.id] = standing.standing_of(found, rules.tiers)
+        found = rules.walk(entries.get(account.id, ()), until(account))
+        standings[account.id] = rules.standing_of(found)
         told = account.told()
         if found.moves == told:
             continue
