@@ -31,6 +31,10 @@ def routes(program: Program) -> tuple[Route, ...]:
     """The table, its handlers bound to the program in force."""
     handle = Handlers(program)
     return (
+        # First, so that purchases, of which most batches are made, are what is written last.
+        Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
+        Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
+        Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),
         Route(purchases.TOPIC, purchases.COMPLETED, PurchaseCompleted, handle.purchases),
         Route(purchases.TOPIC, purchases.REFUNDED, PurchaseRefunded, handle.refunds),
         Route(purchases.TOPIC, purchases.CANCELLED, PurchaseCancelled, handle.refunds),
@@ -47,7 +51,4 @@ def routes(program: Program) -> tuple[Route, ...]:
                 (rewards.REDEMPTION_DECLINED, RedemptionEnded),
             )
         ),
-        Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
-        Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
-        Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),
     )

@@ -103,9 +103,11 @@ class Handlers:
             for voucher_id in (entry.change.after.id,)
         ]
         known = [entry.change.after for entry in entries if entry.change.step is not Step.ISSUED]
+        if known:
+            await ledger.move_vouchers(work.conn, known)
         if moved:
             await ledger.follow(
-                work.conn,
+                work.last,
                 moved,
                 claims,
                 new,
@@ -113,8 +115,6 @@ class Handlers:
                 key_version=version,
                 now=work.now,
             )
-        if known:
-            await ledger.move_vouchers(work.conn, known)
         for entry in entries:
             _publish(work, entry)
 

@@ -17,6 +17,7 @@ from services.rewards.domain.vouchers import Change, Claimed, State, Step, Vouch
 from shared.contracts.rewards import Cause
 from shared.contracts.tiers import TierMove
 from shared.db import statements
+from shared.db.closing import Writer
 from shared.db.types import Connection
 
 sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
@@ -132,7 +133,7 @@ class Coded:
 
 
 async def follow(
-    conn: Connection,
+    conn: Writer,
     moved: Sequence[Account],
     claims: Sequence[Claim],
     new: Sequence[Coded],

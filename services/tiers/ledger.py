@@ -18,6 +18,7 @@ from services.tiers.domain.qualification import Amount, Basis, Qualifying, count
 from services.tiers.domain.standing import Standing
 from shared.contracts.tiers import TierMove
 from shared.db import statements
+from shared.db.closing import Writer
 from shared.db.types import Connection
 
 sql = statements.load(Path(__file__).parent / "sql" / "ledger.sql")
@@ -149,7 +150,7 @@ async def advance(
 
 
 async def walked(
-    conn: Connection,
+    conn: Writer,
     standings: Mapping[int, Standing],
     timelines: Mapping[int, tuple[int, str | None, Sequence[TierMove]]],
     history: Sequence[ChangeRow],

@@ -30,6 +30,8 @@ PACE_FACTOR = 2.0
 PACE_SECONDS_MAX = 0.025
 # How long events of a patient topic wait for others whose transaction they can share.
 PATIENCE_SECONDS = 0.05
+# The broker is asked for more so long before the next transaction may begin.
+LEAD_SECONDS = 0.002
 SESSION_SECONDS = 6.0
 FINISH_SECONDS_MAX = 2.0
 FINISH_POLL_SECONDS = 0.02
@@ -67,6 +69,8 @@ class App(faust.App):  # type: ignore[misc]
             datadir="/tmp",  # noqa: S108 - nothing is written: there are no tables
         )
         self.runner: Runner | None = None
+        # By the monotonic clock; read by the consumer's thread.
+        self.fetch_at = 0.0
         self._lanes = Lanes(self)
         self.before: Callable[[], Awaitable[None]] | None = None
         self.leaving: Callable[[], None] | None = None
@@ -143,6 +147,7 @@ class Lanes:
         self._busy: set[Any] = set()
         self._changed: asyncio.Event | None = None
         self._next = 0.0
+        self._cycle = 0.0
 
     async def agent(self, stream: Any) -> None:
         """The body of every agent: it decides nothing, keeps no event, and acknowledges nothing."""
@@ -206,14 +211,22 @@ class Lanes:
             began = time.monotonic()
             partitions = {event.message.tp for event in events}
             self._busy |= partitions
+            self._ask(events, began)
             try:
                 await self._apply(runner, events)
             finally:
                 took = time.monotonic() - began
-                self._next = began + min(PACE_FACTOR * took, PACE_SECONDS_MAX)
+                self._cycle = min(PACE_FACTOR * took, PACE_SECONDS_MAX)
+                self._next = began + self._cycle
+                self._ask(events, began)
                 events.clear()
                 self._busy -= partitions
                 changed.set()
+
+    def _ask(self, events: list[Any], began: float) -> None:
+        """Say when more is wanted: in a trickle, just before the next transaction may begin."""
+        few = _rows([events]) < MUCH_ROWS
+        self._app.fetch_at = began + self._cycle - LEAD_SECONDS if few else 0.0
 
     async def _pace(self, runner: Runner) -> None:
         wait = self._next - time.monotonic()

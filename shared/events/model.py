@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from shared.contracts.envelope import Outgoing
+from shared.db.closing import Closing, Writer
 from shared.db.types import Connection
 
 T = TypeVar("T")
@@ -67,11 +68,22 @@ class Message(NamedTuple):
     payload: bytes
 
 
+class Outbound(NamedTuple):
+    """A row of the outbox: what one transaction sends to one topic. ``headers`` of dead letters only, as JSON."""
+
+    id: int
+    topic: str
+    keys: Sequence[bytes]
+    payloads: Sequence[bytes]
+    headers: Sequence[str] | None = None
+
+
 @dataclass(slots=True)
 class Work:
     """One batch inside its transaction. Everything a handler does goes through ``conn`` or is collected here.
 
-    A handler may be called again with the same events after a rollback, so it keeps nothing outside.
+    A handler may be called again with the same events after a rollback, so it keeps nothing outside. What it
+    writes last, and nobody reads any more in this transaction, it may write through ``last``.
     ``rebuilding``: what is decided once, when it happens, has been and is known; no event decides it again.
     """
 
@@ -80,6 +92,17 @@ class Work:
     source: str
     messages: list[Message] = field(default_factory=list)
     rebuilding: bool = False
+    closing: Closing | None = None
+
+    @property
+    def last(self) -> Writer:
+        """Where the last write goes: it may be done together with the end of the transaction."""
+        return self.closing or self.conn
+
+    async def flush(self) -> None:
+        """Have done what was written through ``last``: something is going to be read."""
+        if self.closing is not None:
+            await self.closing.flush()
 
     def publish(
         self,

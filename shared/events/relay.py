@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,16 @@ from shared.events import kafka
 from shared.events.dead_letters import unpack_headers
 from shared.events.health import Health, told
 from shared.events.metrics import StreamMetrics
+from shared.events.model import Outbound
 
 log = structlog.get_logger()
 sql = statements.load(Path(__file__).parent / "sql" / "relay.sql")
 
 ROWS_MAX = 16
 POLL_SECONDS = 1.0
+# What is published stays in the outbox for so many rows, or until nothing has come for so long.
+PUBLISHED_ROWS_MAX = 16
+REST_SECONDS = 0.05
 RETRY_SECONDS_MIN = 0.25
 RETRY_SECONDS_MAX = 4.0
 PUBLISH_SECONDS_MAX = 30.0
@@ -45,7 +52,11 @@ def _partition(key: bytes, count: int) -> int:
 
 
 class Relay:
-    """Owned by one process of a service at a time; the others' commits wake it by NOTIFY."""
+    """Owned by one process of a service at a time; the others' commits wake it by NOTIFY.
+
+    What this process commits is handed to it (``take``) and need not be read back, as long as the ids of the rows
+    follow one another: nothing can stand between them then. Where they do not, it looks into the outbox.
+    """
 
     def __init__(
         self, *, dsn: str, bootstrap: str, service: str, health: Health, metrics: StreamMetrics
@@ -56,6 +67,8 @@ class Relay:
         self._health = health
         self._metrics = metrics
         self._wake = asyncio.Event()
+        self._handed: deque[Outbound] = deque()
+        self._look = True
         self._owner = False
         self._stopping = False
         self._delay = RETRY_SECONDS_MIN
@@ -67,6 +80,17 @@ class Relay:
 
     def wake(self) -> None:
         """Something was committed: look now."""
+        self._look = True
+        self._wake.set()
+
+    def take(self, rows: Sequence[Outbound]) -> None:
+        """Rows of the outbox that this process has just committed."""
+        if len(self._handed) + len(rows) > ROWS_MAX:
+            # The broker is slow, or away: memory is bounded, and the outbox has them all.
+            self._handed.clear()
+            self._look = True
+        else:
+            self._handed.extend(rows)
         self._wake.set()
 
     def stop(self) -> None:
@@ -110,7 +134,7 @@ class Relay:
             },
         )
         try:
-            await conn.add_listener("outbox", lambda *_: self._wake.set())
+            await conn.add_listener("outbox", lambda *_: self.wake())
             while not await conn.fetchval(sql.own_relay):
                 self._works()
                 await asyncio.sleep(POLL_SECONDS)
@@ -131,38 +155,66 @@ class Relay:
             conn.terminate()
 
     async def _pump(self, conn: Connection, producer: AIOKafkaProducer) -> None:
+        """Publish what is handed in, and what is found where that leaves a gap; each second it looks anyway."""
         done: list[int] = []
+        last, looked = 0, -inf
+        self._look = True
         while not self._stopping:
             self._wake.clear()
-            rows = await conn.fetch(sql.pending, done, ROWS_MAX)
-            done = []
+            rows = self._next(last, done)
+            if self._look or time.monotonic() - looked >= POLL_SECONDS:
+                self._look = False
+                self._handed.clear()
+                looked = time.monotonic()
+                rows = [Outbound(*row) for row in await conn.fetch(sql.pending, done, ROWS_MAX)]
+                done = []
+                if len(rows) == ROWS_MAX:
+                    self._look = True
             if rows:
                 async with asyncio.timeout(PUBLISH_SECONDS_MAX):
                     await self._publish(producer, rows)
-                done = [row["id"] for row in rows]
-            else:
-                try:
-                    await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
-                except TimeoutError:
-                    continue
+                done += [row.id for row in rows]
+                last = max(last, rows[-1].id)
+            rest = REST_SECONDS if done else POLL_SECONDS
+            rests = not rows and not self._look and not await self._woken(rest)
+            if len(done) >= PUBLISHED_ROWS_MAX or (done and rests):
+                await conn.execute(sql.forget, done)
+                done = []
         if done:
-            await conn.fetch(sql.pending, done, 0)
+            await conn.execute(sql.forget, done)
 
-    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
+    async def _woken(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _next(self, last: int, done: Sequence[int]) -> list[Outbound]:
+        """The handed rows that follow the last published one without a gap; asks for a look where they do not."""
+        rows: list[Outbound] = []
+        while self._handed and not self._look:
+            row = self._handed.popleft()
+            if row.id == last + 1:
+                rows.append(row)
+                last = row.id
+            elif row.id not in done:
+                self._look = True
+        return rows
+
+    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[Outbound]) -> None:
         acknowledged: list[Any] = []
         for row in rows:
-            topic = row["topic"]
+            topic = row.topic
             count = len(await producer.partitions_for(topic))
-            if row["headers"] is not None:
-                for key, value, headers in zip(
-                    row["keys"], row["payloads"], row["headers"], strict=True
-                ):
+            if row.headers is not None:
+                for key, value, headers in zip(row.keys, row.payloads, row.headers, strict=True):
                     acknowledged.append(
                         await producer.send(topic, value, key=key, headers=unpack_headers(headers))
                     )
                 continue
             lanes: dict[int, Any] = {}
-            for key, value in zip(row["keys"], row["payloads"], strict=True):
+            for key, value in zip(row.keys, row.payloads, strict=True):
                 partition = _partition(key, count)
                 batch = lanes.get(partition)
                 if batch is None or batch.append(key=key, value=value, timestamp=None) is None:
@@ -176,7 +228,7 @@ class Relay:
                 acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*acknowledged)
         for row in rows:
-            self._metrics.published.labels(row["topic"]).inc(len(row["keys"]))
+            self._metrics.published.labels(row.topic).inc(len(row.keys))
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

@@ -99,7 +99,7 @@ async def _answer(spec: WorkerSpec) -> int:
         pool=pool,
         health=Health("postgres"),
         metrics=StreamMetrics(CollectorRegistry()),
-        committed=lambda: None,
+        committed=lambda _: None,
         now=lambda: moment[0].now - BEFORE,
     )
     try:

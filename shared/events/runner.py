@@ -18,6 +18,7 @@ import structlog
 from shared import clock
 from shared.contracts.catalogue import DEAD_LETTERS
 from shared.db import statements
+from shared.db.closing import Closing
 from shared.db.pool import TRANSIENT
 from shared.db.types import Connection, Pool
 from shared.errors import Poison, TreueError
@@ -25,7 +26,16 @@ from shared.events import dead_letters
 from shared.events.decode import Decoder
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
-from shared.events.model import Event, Handler, Message, Record, Route, Verdict, Work
+from shared.events.model import (
+    Event,
+    Handler,
+    Message,
+    Outbound,
+    Record,
+    Route,
+    Verdict,
+    Work,
+)
 
 log = structlog.get_logger()
 sql = statements.load(Path(__file__).parent / "sql" / "runner.sql")
@@ -70,7 +80,7 @@ class Runner:
         pool: Pool,
         health: Health,
         metrics: StreamMetrics,
-        committed: Callable[[], None],
+        committed: Callable[[Sequence[Outbound]], None],
         now: Callable[[], datetime] = clock.now,
     ) -> None:
         self.service = service
@@ -206,10 +216,12 @@ class Runner:
                 items = await self._skip_done(conn, items)
                 if not items:
                     return
-            work = Work(conn, self._now(), f"/services/{self.service}")
+            closing = None if fenced else Closing(conn)
+            work = Work(conn, self._now(), f"/services/{self.service}", closing=closing)
             await self._handle(work, items)
-            await self._write(work, items, fenced=fenced)
-        self._committed()
+            sent = await self._write(work, items)
+        if sent:
+            self._committed(sent)
         self._metrics.batch_seconds.observe(time.perf_counter() - began)
         self._metrics.batch_rows.observe(len(items))
         self._count(items)
@@ -234,54 +246,58 @@ class Runner:
         # In the order of the table, so that batches which meet take their locks in one order.
         for handler in dict.fromkeys(self._handlers.values()):
             if handler in groups:
+                await work.flush()
                 await handler(work, groups[handler])
         for item in items:
             event = item.event
             if event is not None:
                 item.verdict, item.field, item.reason = event.verdict, event.field, event.reason
 
-    async def _write(self, work: Work, items: Sequence[Item], *, fenced: bool) -> None:
-        """Dead letters, outgoing events and positions: what every batch leaves beside its ledger rows."""
+    async def _write(self, work: Work, items: Sequence[Item]) -> Sequence[Outbound]:
+        """Dead letters, outgoing events and positions: what every batch leaves beside its ledger rows.
+
+        Returns what has gone to the outbox.
+        """
+        sent: list[Outbound] = []
         buried = [item for item in items if item.verdict is Verdict.POISON]
         if buried:
-            await self._bury(work, buried)
+            sent.append(await self._bury(work, buried))
         topics: dict[str, list[Message]] = defaultdict(list)
         for message in work.messages:
             topics[message.topic].append(message)
         columns = _positions(items)
-        if fenced:
+        if work.closing is None:
             await work.conn.execute(sql.move_offsets, *columns)
         else:
             topic, messages = topics.popitem() if topics else (None, [])
+            keys, payloads = [m.key for m in messages], [m.payload for m in messages]
             first = {item.partition: item.record.offset for item in reversed(items)}
-            moved = await work.conn.fetchval(
-                sql.move_on,
-                *columns,
-                [first[key] for key in zip(columns[0], columns[1], strict=True)],
-                topic,
-                [m.key for m in messages],
-                [m.payload for m in messages],
+            firsts = [first[key] for key in zip(columns[0], columns[1], strict=True)]
+            moved = await work.closing.fetchrow(
+                sql.move_on, *columns, firsts, topic, keys, payloads
             )
-            if moved != len(first):
+            if moved is None or moved["moved"] != len(first):
                 raise FencedError
+            if topic is not None:
+                sent.append(Outbound(moved["sent"], topic, keys, payloads))
         for topic, messages in topics.items():
             keys, payloads = [m.key for m in messages], [m.payload for m in messages]
-            await work.conn.execute(sql.add_outbox, topic, keys, payloads, None)
-        if not self.owns_relay():
+            number = await work.conn.fetchval(sql.add_outbox, topic, keys, payloads, None)
+            sent.append(Outbound(number, topic, keys, payloads))
+        if sent and not self.owns_relay():
             await work.conn.execute(sql.notify_outbox)
+        return sent
 
-    async def _bury(self, work: Work, items: Sequence[Item]) -> None:
+    async def _bury(self, work: Work, items: Sequence[Item]) -> Outbound:
         letters = [
             dead_letters.letter(self.service, i.record, i.field, i.reason, work.now) for i in items
         ]
         await work.conn.execute(sql.add_dead_letters, *dead_letters.columns(letters))
-        await work.conn.execute(
-            sql.add_outbox,
-            DEAD_LETTERS,
-            [letter.key or b"" for letter in letters],
-            [letter.value or b"" for letter in letters],
-            [letter.headers for letter in letters],
-        )
+        keys = [letter.key or b"" for letter in letters]
+        payloads = [letter.value or b"" for letter in letters]
+        headers = [letter.headers for letter in letters]
+        number = await work.conn.fetchval(sql.add_outbox, DEAD_LETTERS, keys, payloads, headers)
+        return Outbound(number, DEAD_LETTERS, keys, payloads, headers)
 
     def _count(self, items: Sequence[Item]) -> None:
         seen = Counter(

@@ -9,12 +9,14 @@ at import; tests/failure kills workers to prove what this file promises.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakSet
 
 import faust
+from aiokafka.consumer.fetcher import Fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -25,6 +27,8 @@ BYTES_IN_FLIGHT_MAX = 32 * 1024 * 1024
 BATCHES_IN_FLIGHT_MAX = 100
 FETCH_WAIT_SECONDS = 1.0
 ROOM_WAIT_SECONDS = 0.2
+# However long the app wants to be left alone.
+PACED_SECONDS_MAX = 0.025
 
 _PRIVATE = (
     "_drain_messages",
@@ -33,12 +37,15 @@ _PRIVATE = (
     "_set_active_tps",
     "on_partitions_revoked",
     "perform_seek",
+    "_new_consumer_thread",
 )
 if faust.__version__ != FAUST_VERSION:
     raise ImportError(f"faust-streaming {FAUST_VERSION} is needed, found {faust.__version__}")
 for _name in _PRIVATE:
     if not hasattr(driver.Consumer, _name):
         raise ImportError(f"faust's Consumer has no {_name}: the batching transport does not fit")
+if not hasattr(Fetcher, "_proc_fetch_request"):
+    raise ImportError("aiokafka's Fetcher has no _proc_fetch_request: fetches cannot be paced")
 
 # Partitions and their end offsets → the offset to read next.
 Positions = Callable[[Mapping[TP, int]], Awaitable[Mapping[TP, int]]]
@@ -53,6 +60,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._inflight: WeakSet[ConsumerMessage] = WeakSet()
         self._room = asyncio.Event()
         self._unproven: set[TP] = set()
+
+    def _new_consumer_thread(self) -> PacedThread:
+        return PacedThread(self, loop=self.loop, beacon=self.beacon)
 
     def ack(self, message: ConsumerMessage) -> bool:
         """Free the batch's place; Faust's bookkeeping goes on as usual."""
@@ -169,6 +179,28 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return False
         await self._seek(tp, position)
         return True
+
+
+class PacedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread of aiokafka's consumer; it asks the broker for more when the app's ``fetch_at`` has come.
+
+    By itself it asks anew after each answer, in a trickle for every single record: each answer wakes the broker,
+    this thread and the event loop for what would only wait for the next transaction.
+    """
+
+    async def on_start(self) -> None:
+        """Pace the fetches, then start as ever."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher  # noqa: SLF001 - nothing public paces it
+        fetch = fetcher._proc_fetch_request  # noqa: SLF001
+
+        async def paced(*args: Any) -> Any:
+            wait = self.app.fetch_at - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(min(wait, PACED_SECONDS_MAX))
+            return await fetch(*args)
+
+        fetcher._proc_fetch_request = paced  # noqa: SLF001
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

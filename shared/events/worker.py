@@ -128,7 +128,7 @@ class Worker:
             pool=self._pool,
             health=self.health,
             metrics=self.metrics,
-            committed=relay.wake,
+            committed=relay.take,
         )
         self.app.runner.owns_relay = lambda: relay.owner
         self._relay = relay

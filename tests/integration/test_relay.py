@@ -16,7 +16,8 @@ from shared.contracts.catalogue import TopicSpec
 from shared.db.types import Connection
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
-from shared.events.relay import COMPONENT, Relay
+from shared.events.model import Outbound
+from shared.events.relay import COMPONENT, ROWS_MAX, Relay
 from shared.stack import topics
 
 pytestmark = pytest.mark.servers
@@ -63,6 +64,21 @@ async def add(db: Connection, topic: str, number: int, header: str | None = None
     await db.execute(ADD, topic, keys, payloads, [header] * len(keys) if header else None)
 
 
+async def put(db: Connection, topic: str, number: int, told: int) -> Outbound:
+    """A row in the outbox, and what its process says it is."""
+    add = f"{ADD} RETURNING id"
+    row = await db.fetchval(add, topic, [b"k0"], [f"{number}".encode()], None)
+    return Outbound(row, topic, [b"k0"], [f"{told}".encode()])
+
+
+async def settled(relay: Relay, db: Connection, topic: str) -> None:
+    """Let it publish a first row, and come to rest just after it has looked."""
+    await until(lambda: relay.owner)
+    await put(db, topic, 0, told=0)
+    relay.wake()
+    await gone(db)
+
+
 async def arrived(kafka: str, topic: str, count: int) -> dict[bytes, list[int]]:
     """What has come, by key, in the order of its coming."""
     found: dict[bytes, list[int]] = {}
@@ -94,6 +110,50 @@ async def test_everything_goes_out_in_order_and_leaves_the_outbox(
         await gone(db)
     found = await arrived(kafka, topic, 41 * 5)
     assert found == {f"k{key}".encode(): list(range(41)) for key in range(5)}
+
+
+async def test_rows_that_follow_one_another_are_published_as_they_were_handed_in(
+    kafka: str, points_db: str, db: Connection, topic: str
+) -> None:
+    async with relaying(points_db, kafka) as (relay, _):
+        await settled(relay, db, topic)
+        # Not what the outbox holds: so it is seen that nobody looked there.
+        handed = [await put(db, topic, number, told=number + 100) for number in range(3)]
+        relay.take(handed[:1])
+        relay.take(handed[1:])
+        await gone(db)
+    assert (await arrived(kafka, topic, 4))[b"k0"] == [0, 100, 101, 102]
+
+
+async def test_where_rows_are_missing_between_it_looks_and_the_order_holds(
+    kafka: str, points_db: str, db: Connection, topic: str
+) -> None:
+    async with relaying(points_db, kafka) as (relay, _):
+        await settled(relay, db, topic)
+        # Another process has committed the first of them, and its call has not come yet.
+        rows = [await put(db, topic, number, told=number + 100) for number in range(3)]
+        relay.take(rows[1:])
+        await gone(db)
+        # Known already, and once more: it is published once.
+        relay.take(rows)
+        rows = [await put(db, topic, 3, told=103)]
+        relay.take(rows)
+        await gone(db)
+        await asyncio.sleep(0.2)
+    assert (await arrived(kafka, topic, 5))[b"k0"] == [0, 0, 1, 2, 3]
+
+
+async def test_more_than_it_keeps_in_mind_is_found_in_the_outbox(
+    kafka: str, points_db: str, db: Connection, topic: str
+) -> None:
+    async with relaying(points_db, kafka) as (relay, _):
+        await settled(relay, db, topic)
+        rows = [await put(db, topic, number, told=number) for number in range(3 * ROWS_MAX)]
+        for row in rows:
+            relay.take([row])
+        await gone(db)
+    numbers = [0, *range(3 * ROWS_MAX)]
+    assert (await arrived(kafka, topic, len(numbers)))[b"k0"] == numbers
 
 
 async def test_there_is_one_owner_and_the_next_takes_over(

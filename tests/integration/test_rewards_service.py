@@ -61,7 +61,7 @@ class Rewards:
             pool=self.pool,
             health=Health(),
             metrics=StreamMetrics(CollectorRegistry()),
-            committed=lambda: None,
+            committed=lambda _: None,
             now=lambda: self.now,
         )
         records = [self._record(event) for event in events]

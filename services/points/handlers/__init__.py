@@ -8,7 +8,6 @@ from services.points.handlers.merges import Merges
 from services.points.handlers.purchases import Purchases
 from services.points.handlers.redemptions import Redemptions
 from services.points.handlers.refunds import Refunds
-from services.points.handlers.tier_changes import TierChanges
 from shared.program import Program
 
 __all__ = ["Handlers"]
@@ -26,4 +25,5 @@ class Handlers:
         self.merges = Merges(program).handle
         self.refunds = Refunds(program).handle
         self.redemptions = Redemptions(program).handle
-        self.tier_changes = TierChanges(program).handle
+        # Of one mind with purchases: a batch of both locks once.
+        self.tier_changes = purchases.handle

@@ -23,13 +23,14 @@ from services.points.handlers import campaigns, whose
 from services.points.handlers.campaigns import Candidate, Decided
 from services.points.handlers.refunds import meet
 from services.points.handlers.settling import settle
+from services.points.handlers.tier_changes import TierChanges
 from services.points.handlers.whose import Abouts
 from services.points.ledger import Account, EntryRow, Known, UncreditedRow
 from services.points.ledger.customers import waiting
 from shared.contracts import points as contract
 from shared.contracts.points import PointsEarned, TierRef
 from shared.contracts.purchases import COMPLETED, TOPIC, PurchaseCompleted
-from shared.contracts.tiers import TierMove
+from shared.contracts.tiers import TierChanged, TierMove
 from shared.errors import Poison
 from shared.events.model import Event, Record, Work
 from shared.ids import derive, digest_uuid
@@ -78,20 +79,32 @@ class Purchases:
 
     def __init__(self, program: Program) -> None:
         self._program = program
+        self._tiers = TierChanges(program)
 
-    async def handle(self, work: Work, events: Sequence[Event[PurchaseCompleted]]) -> None:
-        """Credit purchases: an entry and an event each, once per order, whatever the event's id."""
+    async def handle(self, work: Work, events: Sequence[Event[Any]]) -> None:
+        """Credit purchases: an entry and an event each, once per order, whatever the event's id.
+
+        What the tiers service told in the same batch is taken over first, under the same lock.
+        """
         self._program.look()
-        candidates = self._valued(work, events)
+        told = [event for event in events if isinstance(event.data, TierChanged)]
+        bought = [event for event in events if event.data.__class__ is not TierChanged]
+        if not bought:
+            await self._tiers.handle(work, told)
+            return
+        candidates = self._valued(work, bought)
         abouts = await whose.look(work, self._program, ((p.id, p.event.data) for p in candidates))
         await campaigns.reserve(work.conn, (p.offers for p in candidates))
-        customers = {p.customer for p in candidates if p.customer}
+        customers = {p.customer for p in candidates if p.customer} | whose.customers_of(abouts)
         accounts, known, awaited = await ledger.lock_and_know(
             work.conn,
-            customers | whose.customers_of(abouts) if abouts else customers,
+            customers | {event.data.customer_id for event in told},
             [p.id for p in candidates],
             [p.event.key for p in candidates],
         )
+        if told:
+            await self._tiers.follow(work, told, accounts)
+            accounts = {customer: accounts[customer] for customer in customers}
         await self.receive(work, _unknown(work, candidates, known), accounts, abouts, awaited)
 
     async def receive(
@@ -118,6 +131,8 @@ class Purchases:
         if accounts is not found_under:
             fresh = [_followed(p, accounts) for p in fresh]
         await self.book(work, fresh, accounts)
+        if abouts or awaited or any(a.flags for a in accounts.values()):
+            await work.flush()
         if abouts:
             credited = [(p.id, p.event.data) for p in fresh if p.customer]
             await whose.remember_cards(work, credited)
@@ -168,7 +183,9 @@ class Purchases:
             else:
                 account = accounts[purchase.customer]
                 entries.append(self._credit(work, purchase, account, decided.get(purchase.id)))
-        await ledger.append(work.conn, entries, accounts.values())
+        await ledger.append(work.conn, entries, accounts.values(), work.last)
+        if decided or uncredited:
+            await work.flush()
         if decided:
             flagged = {row.account_id for row in entries if row.entry_id in decided}
             await campaigns.record(work, decided, [a for a in accounts.values() if a.id in flagged])

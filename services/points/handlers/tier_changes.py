@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 from uuid import UUID
@@ -40,14 +40,23 @@ class TierChanges:
         self._program = program
 
     async def handle(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
-        """Take over the customers' ways through the tiers, and correct the bonus of what was credited before."""
+        """Take over what was told of customers, as ``follow`` does, and lock them for it."""
         self._program.look()
+        customers = {event.data.customer_id for event in events}
+        await self.follow(work, events, await ledger.lock_accounts(work.conn, customers))
+
+    async def follow(
+        self,
+        work: Work,
+        events: Sequence[Event[TierChanged]],
+        accounts: Mapping[str, Account],
+    ) -> None:
+        """Take over the ways of locked customers through the tiers; correct the bonus of what they got before."""
         newest: dict[str, Event[TierChanged]] = {}
         for event in events:
             held = newest.get(event.data.customer_id)
             if held is None or event.data.revision > held.data.revision:
                 newest[event.data.customer_id] = event
-        accounts = await ledger.lock_accounts(work.conn, newest.keys())
         changed: dict[int, tuple[Account, Event[TierChanged]]] = {}
         for event in events:
             account = accounts[event.data.customer_id]

@@ -17,6 +17,7 @@ import msgspec
 from services.points.domain.chaining import digest
 from shared.contracts.tiers import TierMove
 from shared.db import statements
+from shared.db.closing import Writer
 from shared.db.types import Connection
 
 sql = statements.load(Path(__file__).parents[1] / "sql" / "entries.sql")
@@ -152,22 +153,29 @@ async def lock_accounts(conn: Connection, customers: Collection[str]) -> dict[st
     return accounts
 
 
-async def append(conn: Connection, rows: Sequence[EntryRow], accounts: Collection[Account]) -> None:
+async def append(
+    conn: Connection,
+    rows: Sequence[EntryRow],
+    accounts: Collection[Account],
+    last: Writer | None = None,
+) -> None:
     """Append lines and store the accounts' new position and sum; a known line raises UniqueViolationError.
 
     Lines that go together are a link of the session's chain.
 
     Many go by COPY, which costs both sides a third less than arrays (asyncpg looks at every element of an array
-    twice); few go with the accounts in one statement, which spares two round trips.
+    twice); few go with the accounts in one statement, which spares two round trips, by ``last`` where it is given.
     """
     if not rows:
         return
     due = _dues(rows)
-    moved = list(zip(*((a.id, a.seq, a.balance, due.get(a.id)) for a in accounts), strict=True))
+    ids = {row.account_id for row in rows}
+    moves = ((a.id, a.seq, a.balance, due.get(a.id)) for a in accounts if a.id in ids)
+    moved = list(zip(*moves, strict=True))
     batch = UUID(bytes=urandom(16))
     link = batch, b"".join([digest(row) for row in rows])
     if len(rows) <= FEW_ROWS:
-        await conn.execute(sql.append_entries, *link, *moved, *zip(*rows, strict=True))
+        await (last or conn).execute(sql.append_entries, *link, *moved, *zip(*rows, strict=True))
         return
     batched = [(*row, batch) for row in rows]
     await conn.copy_records_to_table("entries", records=batched, columns=BATCHED)

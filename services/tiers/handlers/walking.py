@@ -44,7 +44,7 @@ async def walk(
         timelines[account.id] = (account.revision, level, found.moves)
         history += _history(account, told, found.moves, work.now)
         _publish(work, account, told, found.moves, rules)
-    await ledger.walked(work.conn, standings, timelines, history, rules.version, work.now)
+    await ledger.walked(work.last, standings, timelines, history, rules.version, work.now)
     return len(timelines)
 
 

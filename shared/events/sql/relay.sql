@@ -8,3 +8,7 @@ SELECT pg_try_advisory_lock(hashtext('outbox relay'));
 WITH acknowledged AS (DELETE FROM outbox WHERE id = ANY(:done::bigint[]))
 SELECT id, topic, keys, payloads, headers FROM outbox
 WHERE id <> ALL(:done::bigint[]) ORDER BY id LIMIT :count;
+
+-- name: forget!
+-- Let go of what the broker has acknowledged.
+DELETE FROM outbox WHERE id = ANY(:done::bigint[]);

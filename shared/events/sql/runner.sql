@@ -27,9 +27,10 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     poison      = o.poison + excluded.poison,
     updated_at  = now();
 
--- name: move_on$
--- Move the positions if nobody else has meanwhile, and hand one topic's events to the outbox: how many were moved.
-WITH moved AS (
+-- name: move_on^
+-- Move the positions if nobody else has meanwhile, and hand one topic's events to the outbox: how many were moved, and
+-- the outbox row's id.
+WITH positions AS (
     UPDATE offsets AS o SET
         next_offset = u.next_offset,
         applied     = o.applied + u.applied,
@@ -44,10 +45,11 @@ WITH moved AS (
         AS u(topic, partition, next_offset, applied, duplicates, refused, parked, poison, first_offset)
     WHERE o.topic = u.topic AND o.partition = u.partition AND o.next_offset <= u.first_offset
     RETURNING 1),
-sent AS (
+handed AS (
     INSERT INTO outbox (topic, keys, payloads)
-    SELECT :topic::text, :keys::bytea[], :payloads::bytea[] WHERE :topic::text IS NOT NULL)
-SELECT count(*) FROM moved;
+    SELECT :topic::text, :keys::bytea[], :payloads::bytea[] WHERE :topic::text IS NOT NULL
+    RETURNING id)
+SELECT count(*) AS moved, (SELECT id FROM handed) AS sent FROM positions;
 
 -- name: positions
 -- Where to go on in every partition that was ever read.
@@ -58,10 +60,11 @@ SELECT topic, partition, next_offset FROM offsets;
 UPDATE offsets SET next_offset = 0, updated_at = now()
 WHERE topic = :topic AND partition = :partition;
 
--- name: add_outbox!
--- Everything one transaction sends to one topic, as one row.
+-- name: add_outbox$
+-- Everything one transaction sends to one topic, as one row: its id.
 INSERT INTO outbox (topic, keys, payloads, headers)
-VALUES (:topic, :keys::bytea[], :payloads::bytea[], :headers::text[]);
+VALUES (:topic, :keys::bytea[], :payloads::bytea[], :headers::text[])
+RETURNING id;
 
 -- name: notify_outbox
 -- Wake the process that owns the relay, where that is another one than ours.
