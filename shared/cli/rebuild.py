@@ -125,11 +125,11 @@ async def compare(live: Mapping[str, str], made: Databases) -> dict[str, Part]:
             one.transaction(isolation="repeatable_read", readonly=True),
             other.transaction(isolation="repeatable_read", readonly=True),
         ):
-            found[name] = await _differing(_each(one, query), _each(other, query))
+            found[name] = await differing(_each(one, query), _each(other, query))
     return found
 
 
-async def _differing(here: Each, there: Each) -> Part:
+async def differing(here: Each, there: Each) -> Part:
     """Read both alongside each other, in the order of customers: neither has to fit into memory."""
     part = Part()
     one, other = await anext(here, None), await anext(there, None)

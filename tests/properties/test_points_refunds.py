@@ -114,6 +114,19 @@ def test_a_cancelled_purchase_has_given_back_all_it_counted_for(
         assert taken[lot.lot_id] == [lot.total, lot.base, lot.net_spend, 1]
 
 
+@given(purchases(), asked())
+def test_refunds_of_one_purchase_do_not_mind_those_of_another(
+    lots: list[Bought], told: list[Refund]
+) -> None:
+    """What lets a purchase be settled alone: where every refund names its order."""
+    named = [one for one in told if one.purchase_id is not None]
+    together = {one.refund.key: one for one in outcomes(named, lots)}
+    for lot in lots:
+        own = [one for one in named if one.purchase_id == lot.lot_id]
+        for outcome in outcomes(own, [lot]):
+            assert outcome == together[outcome.refund.key]
+
+
 @given(purchases(), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=6))
 def test_any_portions_of_a_line_take_the_floor_of_what_was_granted_to_it(
     lots: list[Bought], portions: list[tuple[int, int]]
