@@ -402,10 +402,10 @@ async def test_a_cart_of_somebody_unknown_is_quoted_with_the_base_tier(
             readiness={}, state={"program": program, "pool": pool},
         )
     ) as client:  # fmt: skip
-        for more in ({}, {"customer_id": "nobody"}):
-            at = {"occurred_at": "2026-05-05T10:00:00Z"}
-            answer = await client.post("/v1/quote", json=cart | more | at, headers=ALL)
-            assert (answer.json()["points"], answer.json()["bonus"]) == (75, 0)
+        more = {"customer_id": "nobody", "occurred_at": "2026-05-05T10:00:00Z"}
+        answer = await client.post("/v1/quote", json=cart | more, headers=ALL)
+        assert (answer.json()["points"], answer.json()["bonus"]) == (75, 0)
+        assert answer.json()["uncredited"] is None
         assert await pool.fetchval("SELECT count(*) FROM accounts") == 0
 
 
@@ -433,10 +433,12 @@ async def test_a_quote_knows_the_customer_behind_a_card_and_a_merged_one(
         }.items():
             answer = await client.post("/v1/quote", json=at | more, headers=ALL)
             points[name] = answer.json()["points"]
+        why = answer.json()["uncredited"]
+        assert (why["why"], why["points"]) == ("card_unknown", 20)
         # Her cap is full.
         assert points == {
             "herself": 10,
             "her card": 10,
             "her other name": 10,
-            "an unknown card": 20,
+            "an unknown card": 0,
         }

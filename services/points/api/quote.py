@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import Query
@@ -13,6 +13,9 @@ from starlette.responses import Response
 
 from services.points.api.schemas import STORY
 from services.points.domain import story
+from services.points.domain.customers import SAID
+from services.points.domain.wording import Sentence
+from services.points.handlers import quoting
 from services.points.handlers.quoting import Quotes
 from shared import clock
 from shared.contracts.envelope import EVENT_BYTES_MAX, ID_CHARS_MAX
@@ -46,6 +49,19 @@ class QuotedLine(BaseModel):
     points: int
 
 
+Why = Literal["guest", "test", "not_enrolled", "card_unknown", "card_not_yet", "card_blocked"]
+
+
+class Uncredited(BaseModel):
+    """Why nobody would get points for it."""
+
+    why: Why
+    text: Sentence
+    points: int = Field(
+        description="What a customer who takes part would earn with it as their first purchase."
+    )
+
+
 class Quote(BaseModel):
     """What a purchase would earn."""
 
@@ -64,11 +80,17 @@ class Quote(BaseModel):
         },
     )
 
-    points: int = Field(description="`base` + `bonus`.")
+    points: int = Field(description="`base` + `bonus`; 0 where nobody would be credited.")
     base: int = Field(description="Campaigns included, before the tier's part.")
     bonus: int = Field(description="The tier's part.")
     lines: list[QuotedLine]
-    explanation: story.Explanation
+    uncredited: Uncredited | None = Field(
+        None,
+        description="For guests, tests, unknown or blocked cards; with opt-in also before the enrolment.",
+    )
+    explanation: story.Explanation = Field(
+        description="Of the award; where nobody would be credited, of what a customer would earn."
+    )
 
 
 Shop = Annotated[
@@ -95,7 +117,8 @@ _decoder = msgspec.json.Decoder(Cart)
 async def quote(request: Request, shop: Shop = None) -> Response:
     """Worked out by the code that would credit it, with the customer's tier and what caps leave; changes nothing.
 
-    A customer nobody knows yet, or none, is quoted what anybody would earn with their first purchase.
+    A customer nobody knows yet is quoted what anybody would earn with their first purchase. A guest earns nothing:
+    the quote says so, and what it would be for a customer.
     """
     body = await request.body()
     if len(body) > EVENT_BYTES_MAX:
@@ -115,9 +138,17 @@ async def quote(request: Request, shop: Shop = None) -> Response:
             base=found.base,
             bonus=found.bonus,
             lines=[QuotedLine(line_id=line, points=points) for line, points in found.lines],
+            uncredited=_uncredited(found),
             explanation=found.explanation,
         )
     )
+
+
+def _uncredited(found: quoting.Quote) -> Uncredited | None:
+    if found.why is None:
+        return None
+    text = SAID[found.why]
+    return Uncredited.model_validate({"why": found.why, "text": text, "points": found.otherwise})
 
 
 _known: dict[int, tuple[Program, Quotes]] = {}

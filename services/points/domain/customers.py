@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from services.points.domain.wording import Sentence
 from shared import clock
 from shared.contracts.purchases import PurchaseCompleted
 from shared.program import Program
@@ -17,6 +18,23 @@ NOT_ENROLLED = "not_enrolled"
 CARD_UNKNOWN = "card_unknown"
 CARD_NOT_YET = "card_not_yet"
 CARD_BLOCKED = "card_blocked"
+
+SAID: Mapping[str, Sentence] = {
+    GUEST: Sentence(
+        "Ohne Kundennummer oder Karte gibt es keine Punkte.",
+        "Without a customer or a card there are no points.",
+    ),
+    TEST: Sentence("Eine Testbestellung gibt keine Punkte.", "A test order earns no points."),
+    NOT_ENROLLED: Sentence(
+        "Punkte gibt es ab der Anmeldung zum Programm.",
+        "There are points from the enrolment in the program on.",
+    ),
+    CARD_UNKNOWN: Sentence("Diese Karte gehört niemandem.", "This card is nobody's."),
+    CARD_NOT_YET: Sentence("Diese Karte gilt noch nicht.", "This card does not count yet."),
+    CARD_BLOCKED: Sentence(
+        "Diese Karte ist gesperrt oder ersetzt.", "This card is blocked or replaced."
+    ),
+}
 
 
 class Card(NamedTuple):

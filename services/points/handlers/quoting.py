@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.points.domain import explain, packing, validation
-from services.points.domain.customers import holder
+from services.points.domain.customers import About, beneficiary, is_open
 from services.points.domain.explain import Explanation
 from services.points.handlers import campaigns
 from services.points.handlers.campaigns import Decided
@@ -25,13 +25,19 @@ QUOTE = "quote"
 
 
 class Quote(NamedTuple):
-    """What a purchase would earn now: ``points`` = ``base`` + ``bonus``, each line's share, and why."""
+    """What a purchase would earn now: ``points`` = ``base`` + ``bonus``, each line's share, and why.
+
+    All are 0 where nobody would be credited: ``why`` says so by a code of ``domain/customers``, and ``otherwise``
+    what it would be for a customer who takes part and buys for the first time. That is explained then.
+    """
 
     points: int
     base: int
     bonus: int
     lines: list[tuple[str, int]]
     explanation: Explanation
+    why: str | None = None
+    otherwise: int = 0
 
 
 class Quotes:
@@ -56,8 +62,10 @@ class Quotes:
         return self._purchases.value(event, shop, now)
 
     async def answer(self, conn: Connection, purchase: Purchase) -> Quote:
-        """Quote a valued purchase with its customer's tier and what caps leave; nobody known has the base tier."""
-        account = await self._account(conn, purchase)
+        """Quote a valued purchase with its customer's tier and what caps leave; a new one has the base tier."""
+        customer, why = await self._whose(conn, purchase)
+        found = await ledger.quoted_account(conn, customer) if customer else None
+        account = found or Account(0, customer or "", 0, 0, 0, (), 0)
         decided: Mapping[UUID, Decided] = {}
         if purchase.offers is not None:
             candidate = self._purchases.candidate(purchase)._replace(customer=account.customer_id)
@@ -71,13 +79,28 @@ class Quotes:
         packed = packing.pack(data, purchase.assessment, award, tier, program, purchase.columns)
         names = {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
         told = explain.unpack(packed, names)
+        if customer is None:
+            nothing = [(line.line_id, 0) for line in told.lines]
+            return Quote(0, 0, 0, nothing, told, why, award.total)
         lines = [(line.line_id, line.points) for line in told.lines]
         return Quote(award.total, award.base, award.bonus, lines, told)
 
-    async def _account(self, conn: Connection, purchase: Purchase) -> Account:
-        customer, number = purchase.customer, purchase.event.data.card_number
-        if customer is None and number is not None:
-            cards = await customers.cards(conn, [number])
-            customer, _ = holder(purchase.event.data, cards.get(number))
-        found = await ledger.quoted_account(conn, customer) if customer else None
-        return found or Account(0, customer or "", 0, 0, 0, (), 0)
+    async def _whose(self, conn: Connection, purchase: Purchase) -> tuple[str | None, str | None]:
+        """Whom the purchase would be credited to, or why nobody: as when it comes, but nothing is locked."""
+        data, program = purchase.event.data, self._program
+        if not is_open(data, program):
+            return purchase.customer, purchase.why
+        number = None if data.customer_id else data.card_number
+        cards = await customers.cards(conn, [number]) if number else {}
+        claims = {}
+        if program.guests.claim_within is not None:
+            claims = await customers.claims_of(conn, [purchase.id])
+        about = About(cards.get(number or ""), claims.get(purchase.id, ()))
+        enrolled: dict[str, datetime] = {}
+        name = data.customer_id or (about.card and about.card.customer_id)
+        if name and program.enrolment == "opt_in":
+            account = await ledger.quoted_account(conn, name)
+            since = await customers.enrolled_since(conn, {account.id}) if account else {}
+            if account and account.id in since:
+                enrolled[name] = since[account.id]
+        return beneficiary(data, about, enrolled, program)
