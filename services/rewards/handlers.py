@@ -23,13 +23,16 @@ from services.rewards.domain.vouchers import (
 )
 from services.rewards.ledger import Account, Claim, Coded, Entry, Holdings
 from shared.contracts import rewards
-from shared.contracts.points import PointsEarned
-from shared.contracts.tiers import TierChanged
+from shared.contracts.points import CustomersMerged, PointsEarned
+from shared.contracts.tiers import TierChanged, TierMove
 from shared.errors import Poison
 from shared.events.model import Event, Work
 from shared.program import Program
 
 T = TypeVar("T")
+# Points tells none of these: it refused them by the same names.
+ALREADY = "already-merged"
+CYCLE = "merge-cycle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,41 @@ class Handlers:
         if customers:
             await ledger.add_accounts(work.conn, customers, work.now)
 
+    async def merges(self, work: Work, events: Sequence[Event[CustomersMerged]]) -> None:
+        """Let ids be one person: what was given to any of them is all of theirs from now on."""
+        sound = _sound(work, events, timelines.check_merge)
+        if not sound:
+            return
+        await work.flush()
+        names = sorted({name for e in sound for name in (e.data.customer_id, e.data.into)})
+        accounts = await ledger.lock_merging(work.conn, names, work.now)
+        for event in sound:
+            account, into = accounts[event.data.customer_id], accounts[event.data.into]
+            if account.into_id is not None:
+                if account.into_id == into.account_id:
+                    work.duplicate(event, f"{event.data.customer_id!r} lives on as that already")
+                else:
+                    work.refuse(event, ALREADY)
+                continue
+            survivor = into.survivor
+            if survivor == account.account_id:
+                work.refuse(event, CYCLE)
+                continue
+            await ledger.add_merge(
+                *(work.conn, account.account_id, into.account_id, survivor),
+                *(event.key, work.now),
+            )
+            account.into_id = into.account_id
+            for one in accounts.values():
+                if one.survivor == account.account_id:
+                    one.survivor = survivor
+
     def _follow(
         self, account: Account, event: Event[TierChanged], held: Holdings
     ) -> tuple[list[Claim], list[Entry]]:
-        timeline = event.data.timeline
+        # Where several ids are one person, tiers says for which promotions this one is given something.
+        promoted = event.data.promotions
+        timeline = event.data.timeline if promoted is None else promoted
         decided = {
             **decide(timeline, held.grants, self.program),
             **decide_anew(timeline, held.claimed, held.grants, held.vouchers, self.program),
@@ -151,12 +185,18 @@ def _newest(
         else:
             account.revision = data.revision
             account.timeline = msgspec.json.encode(data.timeline).decode()
+            account.promotions = _stored(data.promotions)
             news[data.customer_id] = event
     return [(accounts[customer_id], event) for customer_id, event in news.items()]
 
 
 def _says_the_same(data: TierChanged, account: Account) -> bool:
-    return ledger.timeline_of(account.timeline) == data.timeline
+    held = None if account.promotions is None else ledger.timeline_of(account.promotions)
+    return ledger.timeline_of(account.timeline) == data.timeline and held == data.promotions
+
+
+def _stored(promotions: list[TierMove] | None) -> str | None:
+    return None if promotions is None else msgspec.json.encode(promotions).decode()
 
 
 def _publish(work: Work, entry: Entry) -> None:

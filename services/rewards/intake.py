@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.rewards.domain.codes import Keyring
 from services.rewards.handlers import Handlers
 from shared.contracts import points, tiers
-from shared.contracts.points import PointsEarned
+from shared.contracts.points import CustomersMerged, PointsEarned
 from shared.contracts.tiers import TierChanged
 from shared.events.model import Route
 from shared.program import Program
@@ -28,4 +28,5 @@ def routes(program: Program, keyring: Keyring) -> tuple[Route, ...]:
         Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
         Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),
+        Route(points.TOPIC, points.MERGED, CustomersMerged, handle.merges),
     )

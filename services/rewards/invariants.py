@@ -62,6 +62,16 @@ QUERIES = (
         "SELECT voucher_id, expires_at, recorded_at FROM voucher_events"
         " WHERE step = 'expired' AND (expires_at IS NULL OR expires_at > recorded_at)",
     ),
+    Invariant(
+        "merged-ids-are-one-person",
+        "whoever lives on as another ends in the same account as that one, and nobody else in any"
+        " but their own",
+        "SELECT a.customer_id, a.person_id, m.into_id, i.person_id AS into_person FROM accounts a"
+        " LEFT JOIN merges m USING (account_id) LEFT JOIN accounts i ON i.account_id = m.into_id"
+        " WHERE (m.into_id IS NOT NULL AND (a.person_id IS NULL OR a.person_id = a.account_id"
+        " OR a.person_id IS DISTINCT FROM i.person_id))"
+        " OR (m.into_id IS NULL AND a.person_id <> a.account_id)",
+    ),
 )
 
 
@@ -89,7 +99,7 @@ async def _not_as_wanted(program: Program, conn: Connection) -> list[dict[str, A
         held = await ledger.holdings(conn, [account["account_id"] for account in accounts])
         for account in accounts:
             holdings = held[account["account_id"]]
-            timeline = ledger.timeline_of(account["timeline"])
+            timeline = ledger.timeline_of(account["calls"])
             found += _deviations(program, account["customer_id"], timeline, holdings)
     return found
 

@@ -27,12 +27,13 @@ timeline_of = msgspec.json.Decoder(list[TierMove]).decode
 
 @dataclass(slots=True)
 class Account:
-    """A customer's row, locked; ``timeline`` is the stored JSON until a newer revision comes."""
+    """A customer's row, locked; ``timeline``, ``promotions``: the stored JSON until a newer revision comes."""
 
     account_id: int
     customer_id: str
     revision: int
     timeline: str
+    promotions: str | None
 
 
 @dataclass(slots=True)
@@ -89,7 +90,8 @@ async def lock_accounts(
         rows = await conn.fetch(sql.lock_accounts, wanted)
     accounts = {
         row["customer_id"]: Account(
-            row["account_id"], row["customer_id"], row["revision"], row["timeline"]
+            *(row["account_id"], row["customer_id"], row["revision"]),
+            *(row["timeline"], row["promotions"]),
         )
         for row in rows
     }
@@ -149,6 +151,7 @@ async def follow(
         [account.account_id for account in moved],
         [account.revision for account in moved],
         [account.timeline for account in moved],
+        [account.promotions for account in moved],
         now,
         [claim.account_id for claim in claims],
         [claim.cause.type for claim in claims],
@@ -170,6 +173,35 @@ async def follow(
         [voucher.claim for voucher in vouchers],
         *_steps(entries),
     )
+
+
+@dataclass(slots=True)
+class Merging:
+    """An account that is merged, or lives on: as which other it does, and in which account it ends."""
+
+    account_id: int
+    into_id: int | None
+    survivor: int
+
+
+async def lock_merging(
+    conn: Connection, customer_ids: Collection[str], now: datetime
+) -> dict[str, Merging]:
+    """Have merges to ourselves until commit, and these customers' accounts, made where missing."""
+    await conn.execute(sql.lock_merging)
+    await add_accounts(conn, customer_ids, now)
+    rows = await conn.fetch(sql.merging, list(customer_ids))
+    return {
+        row["customer_id"]: Merging(row["account_id"], row["into_id"], row["survivor"])
+        for row in rows
+    }
+
+
+async def add_merge(
+    conn: Connection, account: int, into: int, survivor: int, event: UUID, now: datetime
+) -> None:
+    """Let an account, and whoever lives on as it, end in the survivor's."""
+    await conn.execute(sql.add_merge, account, into, event, now, survivor)
 
 
 async def move_vouchers(conn: Connection, vouchers: Sequence[Voucher]) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from services.tiers.handlers import Handlers
 from shared.contracts import points
-from shared.contracts.points import PointsAdjusted, PointsClawedBack, PointsEarned
+from shared.contracts.points import (
+    CustomersMerged,
+    PointsAdjusted,
+    PointsClawedBack,
+    PointsEarned,
+)
 from shared.events.model import Route
 from shared.program import Program
 
@@ -21,4 +26,5 @@ def routes(program: Program) -> tuple[Route, ...]:
         Route(points.TOPIC, points.CLAWED_BACK, PointsClawedBack, handle.points_told),
         # Of corrections those that change what a purchase counts for; not those of the tier bonus.
         Route(points.TOPIC, points.ADJUSTED, PointsAdjusted, handle.points_told),
+        Route(points.TOPIC, points.MERGED, CustomersMerged, handle.merges),
     )

@@ -8,6 +8,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from services.tiers import ledger
+from services.tiers.domain.persons import ways
 from services.tiers.domain.qualification import Qualifying, counting
 from services.tiers.domain.rules import Rules
 from services.tiers.domain.standing import Standing
@@ -27,19 +29,22 @@ WALKED = Invariant(
     SELECT a.customer_id, a.computed_until, a.due_at, c.newest
     FROM accounts a LEFT JOIN LATERAL (
         SELECT greatest(max(c.occurred_at), max(r.at)) AS newest
-        FROM counting(ARRAY[a.account_id]) c
+        FROM counting(accounts_of(a.account_id, a.person_id)) c
         LEFT JOIN LATERAL json_to_recordset(c.reductions) AS r(at timestamptz) ON true) c ON true
-    WHERE c.newest > coalesce(a.computed_until, '-infinity') OR a.due_at <= a.computed_until
+    WHERE coalesce(a.person_id, a.account_id) = a.account_id
+      AND (c.newest > coalesce(a.computed_until, '-infinity') OR a.due_at <= a.computed_until)
     """,
 )
 REVISIONS = Invariant(
     "revisions-are-told",
-    "an account's revision is that of its newest change, and each revision before it stands in the history",
+    "an account's revision is that of its newest change, and each revision before it stands in the history;"
+    " of ids that are one person not those that changed only what promotions give",
     """
     SELECT a.customer_id, a.revision, max(c.revision) AS told, count(DISTINCT c.revision) AS revisions
     FROM accounts a LEFT JOIN changes c USING (account_id)
     GROUP BY a.account_id
-    HAVING a.revision <> coalesce(max(c.revision), 0) OR a.revision <> count(DISTINCT c.revision)
+    HAVING a.revision < coalesce(max(c.revision), 0)
+        OR (a.person_id IS NULL AND a.revision <> count(DISTINCT c.revision))
     """,
 )
 HISTORY = Invariant(
@@ -59,15 +64,17 @@ HISTORY = Invariant(
 )
 CAUSES = Invariant(
     "causes-are-entries",
-    "a move's cause is an entry of the same customer at the move's instant, for a fall one refunded then",
+    "a move's cause is an entry of the same person at the move's instant, for a fall one refunded then",
     """
-    SELECT c.account_id, c.revision, c.number, c.kind, c.since, c.cause FROM changes c
+    SELECT c.account_id, c.revision, c.number, c.kind, c.since, c.cause
+    FROM changes c JOIN accounts a USING (account_id)
     WHERE c.cause IS NOT NULL AND NOT EXISTS (
         SELECT FROM qualifying q
-        WHERE q.entry_id = c.cause AND q.account_id = c.account_id AND q.occurred_at = c.since)
+        WHERE q.entry_id = c.cause AND q.occurred_at = c.since
+          AND q.account_id = ANY(accounts_of(a.account_id, a.person_id)))
       AND NOT EXISTS (
         SELECT FROM standings s
-        WHERE s.lot_id = c.cause AND s.account_id = c.account_id
+        WHERE s.lot_id = c.cause AND s.account_id = ANY(accounts_of(a.account_id, a.person_id))
           AND (s.occurred_at = c.since OR c.since IN (
                SELECT r.at FROM json_to_recordset(s.reductions) AS r(at timestamptz))))
     """,
@@ -93,6 +100,20 @@ BOUNDED = Invariant(
 )
 
 
+ONE_PERSON = Invariant(
+    "merged-ids-are-one-person",
+    "whoever lives on as another ends in the same account as that one, and nobody else in any but their own",
+    """
+    SELECT a.customer_id, a.person_id, m.into_id, i.person_id AS into_person
+    FROM accounts a LEFT JOIN merges m USING (account_id) LEFT JOIN accounts i ON i.account_id = m.into_id
+    WHERE (m.into_id IS NOT NULL AND (a.person_id IS NULL OR a.person_id IS DISTINCT FROM i.person_id
+                                      OR a.person_id = a.account_id))
+       OR (m.into_id IS NULL AND a.person_id <> a.account_id)
+       OR (a.person_id = a.account_id AND NOT EXISTS (SELECT FROM merges w WHERE w.into_id = a.account_id))
+    """,
+)
+
+
 def of(program: Program) -> Sequence[Invariant]:
     """All invariants, those that need the program's rules included."""
     rules = Rules(program)
@@ -107,7 +128,7 @@ def of(program: Program) -> Sequence[Invariant]:
             SELECT a.account_id, a.customer_id, a.timeline, a.computed_until, a.due_at, a.room, a.late_room,
                    q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases, q.reductions::text
             FROM accounts a CROSS JOIN LATERAL counting(ARRAY[a.account_id]) q
-            WHERE a.rules = $1 ORDER BY a.account_id
+            WHERE a.rules = $1 AND a.person_id IS NULL ORDER BY a.account_id
             """,
             rules.version,
         )
@@ -117,14 +138,43 @@ def of(program: Program) -> Sequence[Invariant]:
                 entries = []
             account = row
             entries.append(counting(rules.basis, *tuple(row)[COUNTING_FROM:]))
-        return wrong if account is None else wrong + _wrong(account, entries, rules)
+        if account is not None:
+            wrong += _wrong(account, entries, rules)
+        return wrong + await _wrong_persons(conn, rules)
 
     recomputed = Invariant(
         "timelines-recompute",
         "every customer's way, walked again from their entries, is the stored one; nothing was skipped",
         wrong_ways,
     )
-    return (WALKED, REVISIONS, HISTORY, CAUSES, COUNTED, BOUNDED, recomputed)
+    return (WALKED, REVISIONS, HISTORY, CAUSES, COUNTED, BOUNDED, ONE_PERSON, recomputed)
+
+
+async def _wrong_persons(conn: Connection, rules: Rules) -> list[dict[str, Any]]:
+    """The same for ids that are one person: the survivor's way, and that of each until it was merged."""
+    persons = await ledger.all_persons(conn)
+    ids = [account_id for person in persons for account_id in person.accounts]
+    entries = await ledger.entries_of(conn, ids, rules.basis)
+    wrong: list[dict[str, Any]] = []
+    for person in persons:
+        survivor = person.accounts[person.survivor]
+        until = survivor.standing.computed_until
+        if survivor.rules != rules.version or until is None:
+            continue
+        found = ways(entries, person.merges, person.survivor, until, rules.walk)
+        wrong += [
+            {
+                "customer_id": account.customer_id,
+                "stored": account.timeline,
+                "expected": msgspec.json.encode(way.timeline.moves).decode(),
+                "promotions": account.promotions,
+                "expected_promotions": msgspec.json.encode(way.promotions).decode(),
+            }
+            for account_id, way in found.items()
+            for account in (person.accounts[account_id],)
+            if (way.timeline.moves, way.promotions) != (account.told(), account.promoted())
+        ]
+    return wrong
 
 
 def _wrong(

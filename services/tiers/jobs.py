@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from services.tiers import invariants, ledger
 from services.tiers.domain.rules import Rules
-from services.tiers.handlers import walk
+from services.tiers.handlers import walk, walk_persons
 from shared import clock
 from shared.contracts import tiers
 from shared.db.types import Connection, Pool
@@ -69,7 +69,10 @@ async def _judge_some(
 ) -> int:
     accounts = await ledger.lock_due_accounts(conn, now, now - settle, rules.version, count)
     work = Work(conn, now, SOURCE)
-    await walk(work, rules, accounts, lambda a: max(now, a.standing.computed_until or now))
+    alone = [account for account in accounts if account.person_id is None]
+    await walk(work, rules, alone, lambda a: max(now, a.standing.computed_until or now))
+    persons = {account.person_id for account in accounts if account.person_id is not None}
+    await walk_persons(work, rules, persons, now)
     if work.messages:
         keys = [message.key for message in work.messages]
         payloads = [message.payload for message in work.messages]

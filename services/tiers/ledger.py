@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from services.tiers.domain.persons import Merge
 from services.tiers.domain.qualification import Amount, Basis, Qualifying, counting
 from services.tiers.domain.standing import Standing
 from shared.contracts.tiers import TierMove
@@ -31,7 +32,9 @@ LOOKS_MAX = 5
 class Account:
     """A locked account as it was stored.
 
-    ``rules`` is the version of the rules by which it was walked, ``timeline`` the stored JSON of its way.
+    ``rules`` is the version of the rules by which it was walked, ``timeline`` the stored JSON of its way,
+    ``person_id`` the account that this one ends in, where several are one person's; ``promotions`` is only read
+    with all of them.
     """
 
     id: int
@@ -40,10 +43,34 @@ class Account:
     rules: str
     standing: Standing
     timeline: str
+    person_id: int | None = None
+    promotions: str | None = None
 
     def told(self) -> tuple[TierMove, ...]:
         """Its way through the levels as told so far."""
         return _moves.decode(self.timeline)
+
+    def promoted(self) -> tuple[TierMove, ...] | None:
+        """The promotions told beside it, where somebody lives on as this account."""
+        return None if self.promotions is None else _moves.decode(self.promotions)
+
+
+@dataclass(slots=True)
+class Person:
+    """Several accounts that are one person's, locked; ``merges`` has each but the ``survivor``."""
+
+    survivor: int
+    accounts: dict[int, Account]
+    merges: dict[int, Merge]
+
+
+class Told(NamedTuple):
+    """What is stored of an account whose way, or whose promotions, changed."""
+
+    revision: int
+    level: str | None
+    moves: Sequence[TierMove]
+    promotions: Sequence[TierMove] | None
 
 
 class QualifyingRow(NamedTuple):
@@ -118,6 +145,47 @@ async def lock_due_accounts(
     return [_account(r) for r in await conn.fetch(sql.lock_due_accounts, now, settled, rows, rules)]
 
 
+async def lock_persons(conn: Connection, persons: Collection[int]) -> list[Person]:
+    """These persons with all their accounts, locked until commit."""
+    return _persons(await conn.fetch(sql.lock_persons, persons))
+
+
+async def all_persons(conn: Connection) -> list[Person]:
+    """Everybody who has several accounts, not locked."""
+    return _persons(await conn.fetch(sql.all_persons))
+
+
+def _persons(rows: Iterable[asyncpg.Record]) -> list[Person]:
+    found: dict[int, Person] = {}
+    for row in rows:
+        *columns, promotions, into_id, merged_at = row
+        account = _account(columns)
+        account.promotions = promotions
+        person = found.setdefault(row["person_id"], Person(row["person_id"], {}, {}))
+        person.accounts[account.id] = account
+        if into_id is not None:
+            person.merges[account.id] = Merge(into_id, merged_at)
+    return list(found.values())
+
+
+async def lock_merging(conn: Connection) -> None:
+    """Have merges to ourselves until commit."""
+    await conn.execute(sql.lock_merging)
+
+
+async def merged_into(conn: Connection, accounts: Collection[int]) -> dict[int, int]:
+    """As which others these accounts live on, those that do."""
+    rows = await conn.fetch(sql.merged_into, accounts)
+    return {row["account_id"]: row["into_id"] for row in rows}
+
+
+async def add_merge(
+    conn: Connection, account: int, merge: Merge, survivor: int, event: UUID, now: datetime
+) -> None:
+    """Let an account, and whoever lives on as it, end in the survivor's."""
+    await conn.execute(sql.add_merge, account, merge.into, merge.at, event, now, survivor)
+
+
 async def add_qualifying(conn: Connection, rows: Sequence[QualifyingRow]) -> set[UUID]:
     """Append entries; returns the ids of those that were not known before."""
     columns = zip(*rows, strict=True)
@@ -152,18 +220,17 @@ async def advance(
 async def walked(
     conn: Writer,
     standings: Mapping[int, Standing],
-    timelines: Mapping[int, tuple[int, str | None, Sequence[TierMove]]],
+    timelines: Mapping[int, Told],
     history: Sequence[ChangeRow],
     rules: str,
     now: datetime,
 ) -> None:
-    """The same for walked accounts, with changed timelines (account → new revision, level at the end, moves)."""
-    unchanged = (None, None, None)
+    """The same for walked accounts, with what was told of those that changed."""
+    unchanged = (None, None, None, None)
     rows = []
     for account, found in standings.items():
         told = timelines.get(account)
-        changed = unchanged if told is None else (told[0], told[1], encode(told[2]))
-        rows.append((account, *_columns(found), *changed))
+        rows.append((account, *_columns(found), *(_told(told) if told else unchanged)))
     changes = list(zip(*history, strict=True)) if history else [()] * len(ChangeRow._fields)
     await conn.execute(sql.walked, *changes, rules, now, *zip(*rows, strict=True))
 
@@ -172,6 +239,11 @@ def _columns(
     found: Standing,
 ) -> tuple[datetime | None, datetime | None, Decimal | None, Decimal | None]:
     return found.computed_until, found.due_at, _numeric(found.room), _numeric(found.late_room)
+
+
+def _told(told: Told) -> tuple[int, str | None, str, str | None]:
+    promotions = None if told.promotions is None else encode(told.promotions)
+    return told.revision, told.level, encode(told.moves), promotions
 
 
 def encode(found: Sequence[msgspec.Struct] | msgspec.Struct) -> str:
@@ -183,7 +255,18 @@ def _numeric(room: Amount | None) -> Decimal | None:
     return None if room is None else Decimal(room)
 
 
-def _account(row: asyncpg.Record) -> Account:
-    account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, way = row
+def _account(row: Iterable[Any]) -> Account:
+    (
+        account_id,
+        customer_id,
+        revision,
+        rules,
+        computed_until,
+        due_at,
+        room,
+        late_room,
+        way,
+        person,
+    ) = row
     standing = Standing(computed_until, due_at, room, late_room)
-    return Account(account_id, customer_id, revision, rules, standing, way)
+    return Account(account_id, customer_id, revision, rules, standing, way, person)

@@ -50,6 +50,9 @@ async def check(dsns: Mapping[str, str]) -> list[Result]:
             await _corrections(services),
             await _timelines(services, "points"),
             await _timelines(services, "rewards"),
+            await _promotions(services),
+            await _persons(services, "tiers"),
+            await _persons(services, "rewards"),
             await _customers(services, "tiers"),
             await _customers(services, "rewards"),
             await _counted(services),
@@ -90,6 +93,24 @@ async def _timelines(services: Services, name: str) -> Result:
     )
     sides = {service: (services[service], sql.timelines) for service in ("tiers", name)}
     return await compare(result, sides, moves)
+
+
+async def _promotions(services: Services) -> Result:
+    result = Result(
+        "rewards-knows-every-promotion",
+        "where ids are one person, rewards gives something for the promotions that tiers tells beside the way",
+    )
+    sides = {name: (services[name], sql.promotions) for name in ("tiers", "rewards")}
+    return await compare(result, sides, moves)
+
+
+async def _persons(services: Services, name: str) -> Result:
+    result = Result(
+        f"{name}-knows-every-merge",
+        f"{name} lets each merged id end in the same one as points does",
+    )
+    points, other = (services["points"], sql.merged), (services[name], sql.persons)
+    return await compare(result, {"points": points, name: other}, plain)
 
 
 async def _customers(services: Services, name: str) -> Result:

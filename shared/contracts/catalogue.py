@@ -54,6 +54,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     points.RESTORED: points.PointsRestored,
     points.UNLOCKED: points.PointsUnlocked,
     points.EXPIRED: points.PointsExpired,
+    points.MERGED: points.CustomersMerged,
     tiers.UPGRADED: tiers.TierChanged,
     tiers.RETAINED: tiers.TierChanged,
     tiers.DOWNGRADED: tiers.TierChanged,

@@ -18,6 +18,7 @@ RELEASED = "treue.points.released.v1"
 RESTORED = "treue.points.restored.v1"
 UNLOCKED = "treue.points.unlocked.v1"
 EXPIRED = "treue.points.expired.v1"
+MERGED = "treue.points.merged.v1"
 # What holds say: of interest to redemptions and to partner apps.
 SPENDING = (HELD, HOLD_DECLINED, CAPTURED, RELEASED, RESTORED)
 
@@ -29,11 +30,12 @@ class TierRef(msgspec.Struct, frozen=True, gc=False):
     multiplier: str
 
 
-class PointsEarned(msgspec.Struct, frozen=True, gc=False):
+class PointsEarned(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One purchase was credited. Published for every purchase of a known customer, also at 0 points.
 
     ``base`` is what the purchase earned before the tier's own multiplier: tiers qualify on it, never on
     ``points``. ``net_spend`` is the eligible net in the program's currency, exact, as a decimal string.
+    ``bought_as`` is there where it was bought under an id that lives on as ``customer_id``: that id.
     """
 
     customer_id: str
@@ -51,6 +53,7 @@ class PointsEarned(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None
     tier: TierRef
     cause: str
+    bought_as: str | None = None
 
 
 class Reduction(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +126,19 @@ class PointsClawedBack(msgspec.Struct, frozen=True, gc=False):
     occurred_at: datetime
     reason: str
     standing: Standing
+    cause: str
+
+
+class CustomersMerged(msgspec.Struct, frozen=True, gc=False):
+    """Since ``occurred_at`` ``customer_id`` lives on as ``into``: decided here, told once, and never taken back.
+
+    ``into`` may live on as another itself. ``cause`` is the id of the event that told it; one that was refused
+    is not told. What an id had bought is not told again: it counts for whom it lives on as.
+    """
+
+    customer_id: str
+    into: str
+    occurred_at: datetime
     cause: str
 
 

@@ -34,15 +34,20 @@ class TierMove(msgspec.Struct, frozen=True, gc=False):
     cause: str | None
 
 
-class TierChanged(msgspec.Struct, frozen=True, gc=False):
+class TierChanged(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A customer's way through the levels changed. The same shape serves upgraded, retained and downgraded.
 
     ``move`` is the step this event announces, ``timeline`` the customer's whole way as known now, oldest first.
     A consumer that keeps state takes ``timeline`` when ``revision`` is at least the one it holds, and may ignore
     the rest: so late and repeated events need no history at the receiver.
+
+    ``promotions`` is there where somebody lives on as this customer: the upgrades for which there is something to
+    be given to them. Not those of ``timeline``: that is the way by all that both ever bought, and may show levels
+    which the other had reached, and been given something for, before they were one.
     """
 
     customer_id: str
     revision: int
     move: TierMove
     timeline: list[TierMove]
+    promotions: list[TierMove] | None = None

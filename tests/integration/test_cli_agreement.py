@@ -132,7 +132,7 @@ async def test_what_was_told_is_held(three: Databases, program: Program) -> None
         await flow.send("treue.purchases", a_year())
     results = await agreement.check(three)
     assert [(r.name, r.rows) for r in results if r.violations] == []
-    assert len(results) == 8
+    assert len(results) == 11
     taken = await digest.take(three)
     assert set(taken.parts) == {"balances", "lots", "refunds", "tiers", "vouchers"}
     assert taken.parts["balances"].items == 4

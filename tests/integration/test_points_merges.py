@@ -83,15 +83,19 @@ async def test_nothing_is_lost_and_both_ids_answer(points_db: str, automatic: Pr
         )
         assert [(row["order_id"], row["p"]) for row in lots] == [("a1", 70), ("b1", 30)]
         assert lots[0]["e"] == lots[1]["e"]
-        # Tiers hear that anna bought what ann bought.
-        earned = [one["data"] for one in await told(pool) if one["type"].endswith("earned.v1")]
+        # Others hear of the merge, and of each purchase once.
+        messages = await told(pool)
+        earned = [one["data"] for one in messages if one["type"].endswith("earned.v1")]
         assert [(one["customer_id"], one["order_id"], one["base"]) for one in earned] == [
             ("ann", "a1", 70),
             ("anna", "b1", 30),
-            ("anna", "a1", 70),
         ]
-        assert earned[2]["net_spend"] == "70.00"
-        assert earned[2]["occurred_at"] == earned[0]["occurred_at"]
+        (merged,) = (one["data"] for one in messages if one["type"].endswith("merged.v1"))
+        assert (merged["customer_id"], merged["into"]) == ("ann", "anna")
+        assert merged["occurred_at"] == "2026-06-01T10:00:00Z"
+        (moved,) = (one["data"] for one in messages if one["type"].endswith("adjusted.v1"))
+        assert (moved["customer_id"], moved["kind"], moved["points"]) == ("anna", "transferred", 70)
+        assert moved["standing"] is None
         assert await violations(pool, automatic) == []
 
 
@@ -107,6 +111,9 @@ async def test_what_comes_later_under_the_old_id_is_the_survivor_s(
         await feed(event(purchase("b1", "anna", amount="30.00")))
         await feed(event(purchase("a1", "ann", amount="70.00")))
         assert await balances(pool) == {"anna": 107}
+        earned = [one["data"] for one in await told(pool) if one["type"].endswith("earned.v1")]
+        assert {one["customer_id"] for one in earned} == {"anna"}
+        assert [one.get("bought_as") for one in earned] == ["ann", None, None]
         assert (await counts(pool))["duplicates"] == 1
         await feed(card("blocked", "C1", "anna", "2026-04-02T00:00:00Z"))
         assert await balances(pool) == {"anna": 100}
@@ -125,10 +132,12 @@ async def test_a_refund_finds_a_purchase_from_before_the_merge(
         await feed(refund("a1", named))
         assert await available(pool, "anna") == (100, 0)
         assert await available(pool, "ann") == (100, 0)
-        adjusted = [one["data"] for one in await told(pool) if "adjusted" in one["type"]]
-        standing = adjusted[-1]["standing"]
-        assert adjusted[-1]["customer_id"] == "anna"
+        # Tiers hear of it where they heard of the purchase.
+        back = [one["data"] for one in await told(pool) if "clawed_back" in one["type"]]
+        standing = back[-1]["standing"]
+        assert back[-1]["customer_id"] == "ann"
         assert (standing["base"], [one["base"] for one in standing["reductions"]]) == (70, [70])
+        assert standing["lot_id"] == back[-1]["lot_id"]
         assert await violations(pool, automatic) == []
 
 
@@ -199,6 +208,8 @@ async def test_merges_that_cannot_be(points_db: str, automatic: Program) -> None
         await feed(merge("ann", "cleo"), merge("anna", "ann"), merge("dan", "dan"))
         assert await counts(pool) == {"applied": 1, "duplicates": 2, "refused": 3, "poison": 0}
         assert await pool.fetchval("SELECT count(*) FROM merges") == 1
+        # What was refused is told to nobody.
+        assert [one["type"] for one in await told(pool)] == ["treue.points.merged.v1"]
 
 
 async def test_enrolment_comes_along(points_db: str, rules: Program) -> None:

@@ -15,9 +15,12 @@ from services.points.ledger import FLAG_HEIR, FLAG_MERGED, FLAG_REFUNDS
 from services.points.ledger import customers as store
 from services.points.ledger.activities import lock_by_account
 from services.points.ledger.customers import MergeRow
+from shared.contracts import points as contract
 from shared.contracts.activities import CustomerMerged
+from shared.contracts.points import CustomersMerged
 from shared.errors import Poison
 from shared.events.model import Event, Work
+from shared.ids import derive
 from shared.program import Program
 
 ITSELF = "merge-into-itself"
@@ -97,6 +100,7 @@ class Merges:
             ),
         )
         account.flags |= FLAG_MERGED
+        _tell(work, told)
         concerned = await store.accept_refunds(work.conn, heir.id, work.now)
         held = await lock_by_account(work.conn, concerned, [account, heir])
         for account_id in concerned:
@@ -111,6 +115,19 @@ class Merges:
             numbers = await store.cards_of(work.conn, {heir.id})
             await Purchases(self._program).look_again(work, numbers=numbers, customers=names)
         return None
+
+
+def _tell(work: Work, told: Merge) -> None:
+    """Others follow this and not what was told to us: what is refused here shall be nowhere."""
+    data = told.data
+    work.publish(
+        contract.TOPIC,
+        data.customer_id,
+        contract.MERGED,
+        derive(contract.MERGED, data.customer_id),
+        work.now,
+        CustomersMerged(data.customer_id, data.into, data.occurred_at, told.event_id),
+    )
 
 
 def check_merge(data: CustomerMerged, work: Work) -> None:

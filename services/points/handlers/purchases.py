@@ -296,11 +296,13 @@ class Purchases:
             contract.EARNED,
             derive(contract.EARNED, str(purchase.id)),
             data.occurred_at,
-            self._earned(row, account, tier),
+            self._earned(row, account, tier, data.customer_id),
         )
         return row
 
-    def _earned(self, row: EntryRow, account: Account, tier: TierInForce) -> PointsEarned:
+    def _earned(
+        self, row: EntryRow, account: Account, tier: TierInForce, named: str | None
+    ) -> PointsEarned:
         return PointsEarned(
             customer_id=account.customer_id,
             entry_id=str(row.entry_id),
@@ -317,6 +319,8 @@ class Purchases:
             expires_at=row.expires_at,
             tier=TierRef(tier.id, row.multiplier),
             cause=row.event_id,
+            # Whoever is credited for another's purchase is who that one lives on as.
+            bought_as=None if named == account.customer_id else named,
         )
 
     def _uncredited(self, work: Work, purchase: Purchase) -> UncreditedRow:

@@ -11,15 +11,12 @@ from msgspec.structs import replace
 
 from services.points import ledger
 from services.points.domain import facts
-from services.points.handlers.granting import NO_TIER
 from services.points.handlers.telling import adjusted
 from services.points.ledger import FLAG_MERGED, FLAG_SPENT, Account, EntryRow
 from services.points.ledger import customers as store
 from services.points.ledger.activities import lock_by_account
-from services.points.ledger.refunds import reductions
 from services.points.ledger.spending import set_flags
 from shared.contracts import points as contract
-from shared.contracts.points import PointsAdjusted, PointsEarned, Reduction, Standing
 from shared.events.model import Work
 from shared.ids import derive, digest_uuid
 from shared.program import Program
@@ -71,8 +68,6 @@ async def _move(
         digest_uuid("merged", str(lot["lot_id"]), told[lot["account_id"]]["into"]) for lot in lots
     ]
     known: dict[UUID, int | None] = {**await store.known_lots(work.conn, names)}
-    sources = {lot["account_id"] for lot in lots}
-    taken = await reductions(work.conn, sources, [lot["lot_id"] for lot in lots])
     rows: list[EntryRow] = []
     for lot, lot_id in zip(lots, names, strict=True):
         account, merge = held[lot["account_id"]], told[lot["account_id"]]
@@ -81,7 +76,7 @@ async def _move(
         known[lot_id] = lot["base"]
         rows.append(_line(work, program, account, move, -lot["points"], heir.customer_id))
         rows.append(_line(work, program, heir, move, lot["points"], account.customer_id))
-        _tell(work, program, heir, rows[-1], move, taken.get(lot["lot_id"], []))
+        _tell(work, heir, rows[-1])
         heir.flags |= FLAG_SPENT
     involved = [held[account_id] for account_id in {row.account_id for row in rows}]
     await ledger.append(work.conn, rows, involved)
@@ -151,55 +146,12 @@ def _line(
     )
 
 
-def _tell(
-    work: Work,
-    program: Program,
-    heir: Account,
-    row: EntryRow,
-    move: Move,
-    taken: list[Reduction],
-) -> None:
-    """First as if the heir had earned it, so that it counts for their tier; and what it counts for in full."""
-    lot, since = move.lot, move.lot["counts_since"]
-    spend = f"{lot['net_spend']:f}"
-    if since is not None and move.known is None:
-        earned = PointsEarned(
-            customer_id=heir.customer_id,
-            entry_id=str(row.entry_id),
-            lot_id=str(row.lot_id),
-            shop=row.shop or "",
-            order_id=row.order_id or "",
-            points=row.points,
-            base=lot["base"],
-            bonus=row.points - lot["base"],
-            currency=program.currency,
-            net_spend=spend,
-            occurred_at=since,
-            available_at=row.available_at,
-            expires_at=row.expires_at,
-            tier=NO_TIER,
-            cause=row.event_id,
-        )
-        _publish(work, heir, contract.EARNED, row, earned)
-    standing = None
-    if since is not None or move.known is not None:
-        purchases = 1 if lot["order_id"] and since else 0
-        standing = Standing(
-            lot_id=str(row.lot_id),
-            seq=row.seq,
-            base=lot["base"],
-            net_spend=spend,
-            purchases=purchases,
-            occurred_at=since or row.occurred_at,
-            reductions=taken if since else [],
-        )
-    points = row.points if standing is None or move.known is not None else 0
-    told = replace(adjusted(heir, row, standing), points=points, reason=facts.MERGED_IN)
-    _publish(work, heir, contract.ADJUSTED, row, told)
-
-
-def _publish(
-    work: Work, heir: Account, event_type: str, row: EntryRow, told: PointsEarned | PointsAdjusted
-) -> None:
-    event_id = derive(event_type, str(row.entry_id))
-    work.publish(contract.TOPIC, heir.customer_id, event_type, event_id, row.occurred_at, told)
+def _tell(work: Work, heir: Account, row: EntryRow) -> None:
+    """Points only: what an award counts for at the tiers was told of whom it was granted to, and stays so."""
+    if row.points == 0:
+        return
+    told = replace(adjusted(heir, row), kind=TRANSFERRED)
+    event_id = derive(contract.ADJUSTED, str(row.entry_id))
+    work.publish(
+        contract.TOPIC, heir.customer_id, contract.ADJUSTED, event_id, row.occurred_at, told
+    )

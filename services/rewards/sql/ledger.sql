@@ -12,12 +12,12 @@ ON CONFLICT (customer_id) DO NOTHING;
 -- a definition, or one without voucher, or one with nothing. What hangs on an account is seen as it was when the
 -- statement began, before any wait for its lock; ``changed`` says that somebody wrote the account in that wait.
 WITH locked AS MATERIALIZED (
-    SELECT account_id, customer_id, revision, timeline, xmin AS written
+    SELECT account_id, customer_id, revision, timeline, promotions, xmin AS written
     FROM accounts
     WHERE customer_id = ANY(:customer_ids::text[])
     ORDER BY customer_id
     FOR NO KEY UPDATE)
-SELECT a.account_id, a.customer_id, a.revision, a.timeline,
+SELECT a.account_id, a.customer_id, a.revision, a.timeline, a.promotions,
        a.written <> (SELECT xmin FROM accounts AS seen WHERE seen.account_id = a.account_id) AS changed,
        c.cause_type, c.cause_id, c.claim, c.program_version,
        v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
@@ -35,7 +35,27 @@ WHERE c.account_id = ANY(:account_ids::bigint[]);
 
 -- name: told_accounts
 -- All accounts of which tiers has told something.
-SELECT account_id, customer_id, timeline FROM accounts WHERE revision > 0 ORDER BY account_id;
+SELECT account_id, customer_id, coalesce(promotions, timeline) AS calls FROM accounts WHERE revision > 0 ORDER BY account_id;
+
+-- name: lock_merging!
+-- Merges come one at a time: they are rare, and each may move everybody whom the last one moved.
+SELECT pg_advisory_xact_lock(hashtext('merges'));
+
+-- name: merging
+-- The accounts of these customers, held until commit: as which others they live on, and in which account they end.
+SELECT a.account_id, a.customer_id, m.into_id, coalesce(a.person_id, a.account_id) AS survivor
+FROM accounts AS a LEFT JOIN merges AS m USING (account_id)
+WHERE a.customer_id = ANY(:customer_ids::text[])
+ORDER BY a.customer_id
+FOR NO KEY UPDATE OF a;
+
+-- name: add_merge!
+-- An account lives on as another, and so does everybody who lives on as it: all end in that survivor's.
+WITH told AS (
+    INSERT INTO merges (account_id, into_id, event_key, recorded_at)
+    VALUES (:account::bigint, :into::bigint, :event::uuid, :now::timestamptz))
+UPDATE accounts SET person_id = :survivor::bigint
+WHERE account_id IN (:account::bigint, :survivor::bigint) OR person_id = :account::bigint;
 
 -- name: fingerprints
 -- Every voucher with the fingerprint of its code.
@@ -45,9 +65,9 @@ SELECT voucher_id, key_version, code_hash FROM vouchers;
 -- Everything a batch of tier changes leaves, in one statement: the newest ways through the levels, what new causes
 -- give (as JSON, since unnest would flatten an array of arrays), new vouchers, and the steps of all of them.
 WITH told AS (
-    UPDATE accounts AS a SET revision = n.revision, timeline = n.timeline
-    FROM unnest(:told_ids::bigint[], :told_revisions::bigint[], :told_timelines::jsonb[])
-        AS n (account_id, revision, timeline)
+    UPDATE accounts AS a SET revision = n.revision, timeline = n.timeline, promotions = n.promotions
+    FROM unnest(:told_ids::bigint[], :told_revisions::bigint[], :told_timelines::jsonb[], :told_promotions::jsonb[])
+        AS n (account_id, revision, timeline, promotions)
     WHERE a.account_id = n.account_id),
 claimed AS (
     INSERT INTO claims (account_id, cause_type, cause_id, claim, definitions, program_version, recorded_at)

@@ -35,7 +35,7 @@ class Taken(NamedTuple):
 
 def check_earned(data: PointsEarned) -> Numbers:
     """What an award counts for; it is a purchase if it has an order. Raises Poison."""
-    check_texts(data.customer_id, data.shop, data.order_id)
+    check_texts(data.customer_id, data.shop, data.order_id, data.bought_as)
     check_instant(data.occurred_at, "data.occurred_at")
     return _numbers(data.base, data.net_spend, 1 if data.order_id else 0, "data")
 

@@ -17,12 +17,11 @@ from services.tiers.domain.qualification import Basis, Qualifying, Reduction, am
 from services.tiers.domain.rules import Rules
 from services.tiers.domain.standing import Standing as Room
 from services.tiers.domain.validation import Numbers, Taken
-from services.tiers.handlers.walking import walk
+from services.tiers.handlers.walking import walk, walk_persons
 from services.tiers.ledger import Account, QualifyingRow, StandingRow
 from shared.contracts.points import PointsClawedBack, PointsEarned, Standing
 from shared.errors import Poison
 from shared.events.model import Event, Work
-from shared.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,11 @@ class Told:
 
     @property
     def customer_id(self) -> str:
-        """Whose it is."""
-        customer_id: str = self.event.data.customer_id
-        return customer_id
+        """Whose it is: of several ids that are one person the one under which it was bought, if that is told."""
+        data = self.event.data
+        bought_as: str | None = data.bought_as if isinstance(data, PointsEarned) else None
+        customer_id: str = data.customer_id
+        return bought_as or customer_id
 
     def counts(self, basis: Basis) -> Qualifying:
         """What it adds, and had taken out of it, under the program's basis."""
@@ -48,13 +49,13 @@ class Told:
         return Qualifying(self.lot_id, self.occurred_at, amount(basis, *self.numbers), taken)
 
 
-class Handlers:
-    """The handlers, bound to the program in force."""
+class PointsTold:
+    """The handler of what points tells of lots, bound to the rules in force."""
 
-    def __init__(self, program: Program) -> None:
-        self.rules = Rules(program)
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
 
-    async def points_told(self, work: Work, events: Sequence[Event[Any]]) -> None:
+    async def handle(self, work: Work, events: Sequence[Event[Any]]) -> None:
         """Count purchases once, follow what is refunded and corrected, and walk on the customers it may move."""
         told = _checked(work, events)
         if not told:
@@ -82,7 +83,11 @@ class Handlers:
         quiet: dict[int, Room] = {}
         until: dict[int, datetime] = {}
         moving: list[Account] = []
+        persons: set[int] = set()
         for account, items in added.values():
+            if account.person_id is not None:
+                persons.add(account.person_id)
+                continue
             entries = [item.counts(self.rules.basis) for item in items]
             only_more = not any(item.standing for item in items)
             same_rules = account.rules == self.rules.version
@@ -97,6 +102,7 @@ class Handlers:
             moving.append(account)
         await ledger.advance(work.conn, quiet, self.rules.version, work.now)
         await walk(work, self.rules, moving, lambda account: until[account.id])
+        await walk_persons(work, self.rules, persons)
 
 
 def _checked(work: Work, events: Sequence[Event[Any]]) -> list[Told]:

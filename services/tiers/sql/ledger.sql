@@ -8,9 +8,9 @@ WITH wanted AS (SELECT DISTINCT customer_id FROM unnest(:customers::text[]) AS u
          WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.customer_id = w.customer_id)
          ORDER BY customer_id
          ON CONFLICT DO NOTHING
-         RETURNING account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline),
+         RETURNING account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline, person_id),
      locked AS (
-         SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline
+         SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline, person_id
          FROM accounts WHERE customer_id = ANY(:customers::text[])
          ORDER BY account_id FOR UPDATE)
 SELECT * FROM made UNION ALL SELECT * FROM locked;
@@ -19,7 +19,7 @@ SELECT * FROM made UNION ALL SELECT * FROM locked;
 -- A few accounts for which time alone decides something now, or that were walked by other rules than these. Not
 -- those that were touched since ``settled``: while old purchases are loaded, the next one may decide otherwise. And
 -- not those that another transaction holds. All of them are found again.
-SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline
+SELECT account_id, customer_id, revision, rules, computed_until, due_at, room, late_room, timeline, person_id
 FROM accounts
 WHERE account_id = ANY (
     ARRAY(SELECT account_id FROM accounts
@@ -29,6 +29,37 @@ WHERE account_id = ANY (
              WHERE rules < :rules::text OR rules > :rules::text LIMIT :rows::int))
 ORDER BY account_id LIMIT :rows::int
 FOR UPDATE SKIP LOCKED;
+
+-- name: lock_persons
+-- All accounts of these persons, each but the survivor with its merge.
+SELECT a.account_id, a.customer_id, a.revision, a.rules, a.computed_until, a.due_at, a.room, a.late_room, a.timeline,
+       a.person_id, a.promotions, m.into_id, m.occurred_at
+FROM accounts a LEFT JOIN merges m USING (account_id)
+WHERE a.person_id = ANY(:persons::bigint[])
+ORDER BY a.account_id FOR UPDATE OF a;
+
+-- name: all_persons
+-- The same of everybody who has several, not locked.
+SELECT a.account_id, a.customer_id, a.revision, a.rules, a.computed_until, a.due_at, a.room, a.late_room, a.timeline,
+       a.person_id, a.promotions, m.into_id, m.occurred_at
+FROM accounts a LEFT JOIN merges m USING (account_id)
+WHERE a.person_id IS NOT NULL;
+
+-- name: lock_merging!
+-- Merges come one at a time: they are rare, and each may move everybody whom the last one moved.
+SELECT pg_advisory_xact_lock(hashtext('merges'));
+
+-- name: merged_into
+-- As which others these accounts live on, those that do.
+SELECT account_id, into_id FROM merges WHERE account_id = ANY(:accounts::bigint[]);
+
+-- name: add_merge!
+-- An account lives on as another, and so does everybody who lives on as it: all end in that survivor's.
+WITH told AS (
+    INSERT INTO merges (account_id, into_id, occurred_at, event_key, recorded_at)
+    VALUES (:account::bigint, :into::bigint, :occurred::timestamptz, :event::uuid, :now::timestamptz))
+UPDATE accounts SET person_id = :survivor::bigint
+WHERE account_id IN (:account::bigint, :survivor::bigint) OR person_id = :account::bigint;
 
 -- name: add_qualifying
 -- Append what counts; an entry that is known counts no second time and is not among the ids returned.
@@ -66,7 +97,7 @@ WHERE a.account_id = u.account_id;
 
 -- name: walked!
 -- Accounts that were walked: how far, what may still be added, and where the way changed (a revision is given) its
--- new revision, level and timeline, with what was told and what it replaced.
+-- new revision, level, timeline and promotions, with what was told and what it replaced.
 WITH told AS (
     INSERT INTO changes (account_id, revision, number, kind, tier, previous, multiplier, since, valid_until, reach,
                          cause, replaced, recorded_at)
@@ -79,8 +110,9 @@ SET rules = :rules::text, touched_at = :now::timestamptz,
     computed_until = u.computed_until, due_at = u.due_at, room = u.room, late_room = u.late_room,
     revision = coalesce(u.revision, a.revision),
     level    = CASE WHEN u.revision IS NULL THEN a.level ELSE u.level END,
-    timeline = CASE WHEN u.revision IS NULL THEN a.timeline ELSE u.timeline END
+    timeline = CASE WHEN u.revision IS NULL THEN a.timeline ELSE u.timeline END,
+    promotions = CASE WHEN u.revision IS NULL THEN a.promotions ELSE u.promotions END
 FROM unnest(:accounts::bigint[], :until::timestamptz[], :due::timestamptz[], :rooms::numeric[],
-            :late_rooms::numeric[], :revisions::bigint[], :levels::text[], :timelines::json[])
-    AS u(account_id, computed_until, due_at, room, late_room, revision, level, timeline)
+            :late_rooms::numeric[], :revisions::bigint[], :levels::text[], :timelines::json[], :promotions::json[])
+    AS u(account_id, computed_until, due_at, room, late_room, revision, level, timeline, promotions)
 WHERE a.account_id = u.account_id;

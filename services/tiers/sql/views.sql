@@ -1,16 +1,16 @@
 -- name: qualifying_of
--- What counts for a customer up to an instant (null: all): one row of nulls for a customer without any, no row for
--- an unknown one.
+-- What counts for a customer up to an instant (null: all), whichever of the ids that are the same person it was bought
+-- under: one row of nulls for a customer without any, no row for an unknown one.
 SELECT q.entry_id, q.occurred_at, q.base, q.net_spend, q.purchases, q.reductions::text
 FROM accounts a
-LEFT JOIN LATERAL counting(ARRAY[a.account_id]) q
+LEFT JOIN LATERAL counting(accounts_of(a.account_id, a.person_id)) q
     ON :at::timestamptz IS NULL OR q.occurred_at <= :at::timestamptz
 WHERE a.customer_id = :customer::text;
 
 -- name: recorded_of
--- When each move of a customer was recorded, newest first where one went and came back.
+-- When each move of a customer, or of whom they live on as, was recorded, newest first where one went and came back.
 SELECT c.kind, c.tier, c.since, c.revision, c.recorded_at
-FROM accounts a JOIN changes c USING (account_id)
+FROM accounts a JOIN changes c ON c.account_id = coalesce(a.person_id, a.account_id)
 WHERE a.customer_id = :customer::text AND c.kind <> 'withdrawn'
 ORDER BY c.revision DESC;
 
@@ -27,13 +27,13 @@ WHERE s.refund_id IS NOT NULL
 ORDER BY s.lot_id, s.refunded_at, s.refund_id DESC;
 
 -- name: changes_of
--- A page of what was told of a customer, newest first, before a given line; one row of nulls for a customer without
--- any, no row for an unknown one.
+-- A page of what was told of a customer, or of whom they live on as, newest first, before a given line; one row of nulls
+-- for a customer without any, no row for an unknown one.
 SELECT c.revision, c.number, c.kind, c.tier, c.previous, c.multiplier, c.since, c.valid_until, c.reach, c.cause,
        c.replaced, c.recorded_at
 FROM accounts a
 LEFT JOIN LATERAL (
-    SELECT * FROM changes WHERE account_id = a.account_id
+    SELECT * FROM changes WHERE account_id = coalesce(a.person_id, a.account_id)
       AND (revision, number) < (:revision::bigint, :number::int)
     ORDER BY revision DESC, number DESC LIMIT :rows::int) c ON true
 WHERE a.customer_id = :customer::text

@@ -33,8 +33,9 @@ SELECT o.state, count(*) AS count FROM refunds r JOIN refund_outcomes o USING (r
 WHERE r.order_id IS NULL GROUP BY o.state;
 
 -- name: tiers_levels
--- tiers: customers per level; null is whoever has reached none above the lowest.
-SELECT level, count(*) AS customers FROM accounts GROUP BY level;
+-- tiers: customers per level; null is whoever has reached none above the lowest. Several ids of a person count once.
+SELECT level, count(*) AS customers FROM accounts
+WHERE person_id IS NULL OR person_id = account_id GROUP BY level;
 
 -- name: rewards_vouchers
 -- rewards: vouchers per definition, and how many of them are valid now.

@@ -33,13 +33,13 @@ FROM refunds r JOIN refund_outcomes o USING (refund_key) LEFT JOIN accounts a US
 -- name: tiers_tiers
 -- Every customer's way through the levels, up to the last purchase or refund: what time alone decides afterwards
 -- (kept, fallen) is written down when its job comes by, so it tells of the clock and not of the events. What counts for
--- nothing (any more) is as if it had never been.
+-- nothing (any more) is as if it had never been. Merged customers are who they live on as.
 WITH standing AS (SELECT DISTINCT ON (lot_id) * FROM standings ORDER BY lot_id, seq DESC)
 SELECT a.customer_id,
        jsonb_build_array(a.customer_id, jsonb_agg(m.move ORDER BY m.number)
                          FILTER (WHERE (m.move ->> 'since')::timestamptz <= q.newest))::text AS item
 FROM accounts a
-JOIN (SELECT account_id, max(at) AS newest FROM (
+JOIN (SELECT coalesce(o.person_id, o.account_id) AS account_id, max(at) AS newest FROM (
           SELECT e.account_id, e.occurred_at AS at FROM qualifying e LEFT JOIN standing s ON s.lot_id = e.entry_id
           WHERE coalesce(s.base, e.base) > 0 OR coalesce(s.net_spend, e.net_spend) > 0
              OR coalesce(s.purchases, e.purchases) > 0
@@ -47,7 +47,8 @@ JOIN (SELECT account_id, max(at) AS newest FROM (
           SELECT s.account_id, r.at
           FROM standing s
           CROSS JOIN LATERAL json_to_recordset(s.reductions) AS r(at timestamptz)) t
-      GROUP BY account_id) q USING (account_id)
+      JOIN accounts o USING (account_id)
+      GROUP BY coalesce(o.person_id, o.account_id)) q USING (account_id)
 LEFT JOIN LATERAL json_array_elements(a.timeline) WITH ORDINALITY AS m(move, number) ON true
 GROUP BY a.customer_id;
 

@@ -2,20 +2,21 @@
 -- both sides can be read alongside each other, however many there are.
 
 -- name: awards
--- points: what every credited purchase and activity counts for, before corrections; and what came along from a merged
--- customer and counted.
-SELECT e.entry_id AS key, a.customer_id, e.shop, e.order_id, e.base, e.net_spend,
-       coalesce(CASE WHEN e.reason = 'merged_in' THEN (e.explanation::json #>> '{s,1}')::timestamptz END, e.occurred_at)
-           AS occurred_at
+-- points: what every credited purchase and activity counts for, before corrections. A merged customer (256: FLAG_MERGED)
+-- is who they live on as: what they buy is credited there, and counts for the one person.
+SELECT e.entry_id AS key,
+       CASE WHEN a.flags & 256 = 0 THEN a.customer_id
+            ELSE (SELECT s.customer_id FROM accounts s WHERE s.account_id = account_of(a.customer_id)) END AS customer_id,
+       e.shop, e.order_id, e.base, e.net_spend, e.occurred_at
 FROM entries e JOIN accounts a USING (account_id)
 WHERE e.kind = 'earned' OR (e.kind = 'activity' AND e.entry_id = e.lot_id)
-   OR (e.reason = 'merged_in' AND e.entry_id = e.lot_id AND e.explanation::json #>> '{s,1}' IS NOT NULL)
 ORDER BY e.entry_id;
 
 -- name: qualifying
 -- tiers: what every credited purchase and activity counts for, before corrections.
-SELECT q.entry_id AS key, a.customer_id, q.shop, q.order_id, q.base, q.net_spend, q.occurred_at
-FROM qualifying q JOIN accounts a USING (account_id)
+SELECT q.entry_id AS key, coalesce(p.customer_id, a.customer_id) AS customer_id, q.shop, q.order_id, q.base, q.net_spend,
+       q.occurred_at
+FROM qualifying q JOIN accounts a USING (account_id) LEFT JOIN accounts p ON p.account_id = a.person_id
 ORDER BY q.entry_id;
 
 -- name: refunded
@@ -42,15 +43,13 @@ GROUP BY s.lot_id, s.base
 ORDER BY s.lot_id;
 
 -- name: corrected
--- points: base points of every lot that was corrected, taken back or taken over without having been refunded.
+-- points: base points of every lot that was corrected or taken back without having been refunded.
 SELECT lot_id AS key,
        CASE WHEN bool_or(kind IN ('withdrawn', 'reversed')) THEN 0
-            ELSE sum(base) FILTER (WHERE kind IN ('earned', 'campaign', 'activity', 'transferred')) END::bigint AS base
+            ELSE sum(base) FILTER (WHERE kind IN ('earned', 'campaign', 'activity')) END::bigint AS base
 FROM entries
 GROUP BY lot_id
-HAVING count(*) FILTER (WHERE (kind IN ('campaign', 'activity', 'withdrawn') AND entry_id <> lot_id)
-                           OR (kind = 'transferred' AND reason = 'merged_in'
-                               AND explanation::json #>> '{s,1}' IS NOT NULL)) > 0
+HAVING count(*) FILTER (WHERE kind IN ('campaign', 'activity', 'withdrawn') AND entry_id <> lot_id) > 0
    AND count(*) FILTER (WHERE kind = 'clawed_back') = 0
 ORDER BY lot_id;
 
@@ -66,9 +65,31 @@ SELECT customer_id AS key, timeline::text AS timeline
 FROM accounts WHERE timeline IS NOT NULL AND timeline::text <> '[]'
 ORDER BY customer_id COLLATE "C";
 
+-- name: promotions
+-- tiers and rewards: the promotions of those as whom others live on, which are not those of their ways.
+SELECT customer_id AS key, promotions::text AS timeline
+FROM accounts WHERE promotions IS NOT NULL AND promotions::text <> '[]'
+ORDER BY customer_id COLLATE "C";
+
+-- name: merged
+-- points: whoever lives on as another, and as whom in the end.
+SELECT a.customer_id AS key, s.customer_id AS survivor
+FROM merges m JOIN accounts a USING (account_id) JOIN accounts s ON s.account_id = account_of(a.customer_id)
+ORDER BY a.customer_id COLLATE "C";
+
+-- name: persons
+-- tiers and rewards: the same.
+SELECT a.customer_id AS key, s.customer_id AS survivor
+FROM accounts a JOIN accounts s ON s.account_id = a.person_id
+WHERE a.person_id <> a.account_id
+ORDER BY a.customer_id COLLATE "C";
+
 -- name: credited
--- points: whom it has ever credited. (An account alone may stand for an event that was refused.)
-SELECT customer_id AS key FROM accounts WHERE seq > 0 ORDER BY customer_id COLLATE "C";
+-- points: whom it has ever credited, and whose ids were merged. (An account alone may stand for an event that was
+-- refused.)
+SELECT customer_id AS key FROM accounts
+WHERE seq > 0 OR account_id IN (SELECT account_id FROM merges UNION SELECT into_id FROM merges)
+ORDER BY customer_id COLLATE "C";
 
 -- name: customers
 -- Any service: whom it knows.
