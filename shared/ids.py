@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b, sha1
+from os import urandom
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ def derive(*parts: str) -> UUID:
     """UUIDv5 of the parts in our namespace, for ids that others see."""
     digest = bytearray(sha1(_NAMESPACE_BYTES + _text(parts), usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return _uuid(bytes(digest))
+
+
+def random_uuid() -> UUID:
+    """A UUIDv4, of the class that is quick to write."""
+    digest = bytearray(urandom(16))
+    digest[6] = digest[6] & 0x0F | 0x40
     digest[8] = digest[8] & 0x3F | 0x80
     return _uuid(bytes(digest))
 

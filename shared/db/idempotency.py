@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from shared.db import statements
-from shared.db.types import Connection, Pool
+from shared.db.types import Connection, Pool, as_text
 
 sql = statements.load(Path(__file__).parent / "sql" / "idempotency.sql")
 
@@ -54,7 +54,7 @@ async def claim(conn: Connection, wanted: Sequence[Claim]) -> Mapping[UUID, Know
     Keys that this transaction holds are ours again.
     """
     locks = [int.from_bytes(one.id.bytes[:8], "big", signed=True) for one in wanted]
-    rows = await conn.fetch(sql.claim, locks, [one.id for one in wanted])
+    rows = await conn.fetch(sql.claim, as_text(locks), as_text([one.id for one in wanted]))
     return {row["id"]: _known(row) for row in rows}
 
 
@@ -79,8 +79,12 @@ async def finish(
     await conn.execute(
         sql.finish,
         now,
-        *zip(*(claim for claim, _ in done), strict=True),
-        [kept.status for _, kept in done],
+        as_text([claim.id for claim, _ in done]),
+        [claim.client for claim, _ in done],
+        [claim.operation for claim, _ in done],
+        [claim.key for claim, _ in done],
+        as_text([claim.fingerprint for claim, _ in done]),
+        as_text([kept.status for _, kept in done]),
         [_headers(kept.headers) for _, kept in done],
         [kept.body for _, kept in done],
         topics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.points.api.spending_schemas import (
-    Allocation,
     CaptureOnce,
     Hold,
     NewHold,
@@ -224,21 +223,26 @@ async def transfer(request: Request, body: NewTransfer) -> Response:
 
 def shown(hold: domain.Hold, now: datetime) -> Hold:
     """A hold as the API shows it at an instant."""
+    return Hold(**_fields(hold, now))
+
+
+def _fields(hold: domain.Hold, now: datetime) -> dict[str, Any]:
+    """The fields of a ``Hold``, to be written without its checks."""
     state = hold.state_at(now)
-    return Hold(
-        id=hold.id,
-        state=state,
-        customer_id=hold.customer_id,
-        points=hold.points,
-        captured=hold.captured,
-        restored=hold.restored,
-        allocations=[Allocation(lot_id=p.lot_id, points=p.points) for p in hold.parts],
-        order_id=hold.order_id,
-        redemption_id=hold.redemption_id,
-        held_at=hold.held_at,
-        expires_at=hold.expires_at,
-        ended_at=None if state == "held" else hold.ended_at,
-    )
+    return {
+        "id": hold.id,
+        "state": state,
+        "customer_id": hold.customer_id,
+        "points": hold.points,
+        "captured": hold.captured,
+        "restored": hold.restored,
+        "allocations": [{"lot_id": lot_id, "points": points} for lot_id, points in hold.parts],
+        "order_id": hold.order_id,
+        "redemption_id": hold.redemption_id,
+        "held_at": hold.held_at,
+        "expires_at": hold.expires_at,
+        "ended_at": None if state == "held" else hold.ended_at,
+    }
 
 
 def deciding(program: Program) -> Decide[Asked]:
@@ -265,7 +269,7 @@ def by_itself(program: Program, asked: Asked) -> Run:
 
 
 def _answer(asked: Asked, done: domain.Hold, now: datetime) -> Answer:
-    return Answer(201 if isinstance(asked, Wish) else 200, shown(done, now))
+    return Answer(201 if isinstance(asked, Wish) else 200, _fields(done, now))
 
 
 def _of(request: Request) -> Spending:

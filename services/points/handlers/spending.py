@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -142,7 +141,7 @@ class Spending:
     async def _give_back(
         self, work: Work, purse: Purse, hold: Hold, points: int, reason: str
     ) -> Restored:
-        account, lots = copy(purse.account), {lot.lot_id: lot for lot in purse.lots}
+        account, lots = replace(purse.account), {lot.lot_id: lot for lot in purse.lots}
         done = replace(hold, restored=hold.restored + points)
         at = max(work.now, hold.ended_at)
         lines: list[Line] = []

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from services.points.domain import facts, spending
 from services.points.domain.spending import Hold, Means, Part, Refused, Spendable, State
@@ -16,7 +15,7 @@ from services.points.handlers.lines import Line, line
 from services.points.ledger import FLAG_SPENT, Account, EntryRow
 from services.points.ledger.spending import FLAG_OWES, Change, Purse
 from shared.events.model import Work
-from shared.ids import digest_uuid
+from shared.ids import digest_uuid, random_uuid
 from shared.program import Program
 
 DEFAULT_LASTS = timedelta(minutes=15)
@@ -118,7 +117,7 @@ def let_go(work: Work, purse: Purse, hold: Hold, state: State, at: datetime) -> 
     """What a hold reserved is free again, by word or by time."""
     done = replace(hold, state=state, ended_at=at)
     due = _due(_by_id(purse.lots), hold.parts, work.now)
-    change = Change(done, copy(purse.account), due=due)
+    change = Change(done, replace(purse.account), due=due)
     return Decided(change, owing=bool(purse.account.flags & FLAG_OWES))
 
 
@@ -152,7 +151,7 @@ def _reserve(work: Work, program: Program, purse: Purse, wish: Wish) -> Decided:
         raise insufficient(spending.means(purse.lots, work.now), wish.points)
     ends = work.now if wish.spent else work.now + wish.lasts
     hold = Hold(
-        id=wish.id or uuid4(),
+        id=wish.id or random_uuid(),
         customer_id=purse.account.customer_id,
         state="held",
         points=wish.points,
@@ -169,7 +168,7 @@ def _reserve(work: Work, program: Program, purse: Purse, wish: Wish) -> Decided:
         decided = _take(work, program, purse, hold, wish.points)
         return decided._replace(change=decided.change._replace(made=True))
     left = spending.means(purse.lots, work.now).available - wish.points
-    change = Change(hold, copy(purse.account), made=True)
+    change = Change(hold, purse.account, made=True)
     return Decided(change, owing=False, available=left)
 
 
@@ -187,7 +186,7 @@ def _live(purse: Purse, hold_id: UUID, now: datetime) -> Hold:
 def _take(work: Work, program: Program, purse: Purse, hold: Hold, points: int) -> Decided:
     taken, at = spending.first(hold.parts, points), _end(work, hold)
     done = replace(hold, state="captured", captured=points, ended_at=at)
-    account, lots = copy(purse.account), _by_id(purse.lots)
+    account, lots = replace(purse.account), _by_id(purse.lots)
     lines = [
         Line(
             digest_uuid(spending.CAPTURED, str(hold.id), str(part.lot_id)), spending.CAPTURED,

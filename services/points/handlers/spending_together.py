@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from services.points.domain.spending import Hold, Refused
@@ -28,36 +29,46 @@ class Together:
         customers = {one.customer_id for one in asked if isinstance(one, Wish)}
         wanted = {one.hold_id for one in asked if not isinstance(one, Wish)}
         purses, holds = await ledger.lock_free(work.conn, customers, wanted, work.now)
+        left = Counter(_whose(one, holds) for one in asked)
         changes: list[Change] = []
-        found = [self._one(work, one, purses, holds, changes) for one in asked]
+        found: list[Hold | Refused | None] = []
+        for one in asked:
+            whose = _whose(one, holds)
+            left[whose] -= 1
+            change = self._one(work, one, purses.get(whose), holds)
+            found.append(change.hold if isinstance(change, Change) else change)
+            if isinstance(change, Change):
+                changes.append(change)
+                if left[whose]:
+                    # What comes next in this group finds it done.
+                    before = None if isinstance(one, Wish) else holds[one.hold_id]
+                    after = afterwards(purses[whose].lots, before, change)
+                    purses[whose] = Purse(change.account, after, None)
+                    holds[change.hold.id] = change.hold
         if changes:
             await ledger.store(work.conn, changes, work.now)
         return found
 
     def _one(
-        self,
-        work: Work,
-        asked: Asked,
-        purses: dict[str, Purse],
-        holds: dict[UUID, Hold],
-        changes: list[Change],
-    ) -> Hold | Refused | None:
-        hold = None if isinstance(asked, Wish) else holds.get(asked.hold_id)
-        whose = asked.customer_id if isinstance(asked, Wish) else hold and hold.customer_id
-        purse = purses.get(whose) if whose else None
+        self, work: Work, asked: Asked, purse: Purse | None, holds: Mapping[UUID, Hold]
+    ) -> Change | Refused | None:
         if purse is None or purse.account.flags & UNUSUAL:
             return None
+        if not isinstance(asked, Wish):
+            purse = purse._replace(hold=holds[asked.hold_id])
         try:
-            decided = decide(work, self._program, purse._replace(hold=hold), asked)
+            decided = decide(work, self._program, purse, asked)
         except Refused as refused:
             return refused
         if decided.owing:
             return None
-        change = decided.change
-        changes.append(change)
         decided.tell(work)
-        # What comes next in this group finds it done.
-        holds[change.hold.id] = change.hold
-        after = afterwards(purse.lots, hold, change)
-        purses[change.account.customer_id] = Purse(change.account, after, None)
-        return change.hold
+        return decided.change
+
+
+def _whose(asked: Asked, holds: Mapping[UUID, Hold]) -> str:
+    """The customer whose account is asked for; nobody's where it is unknown or somebody else has it."""
+    if isinstance(asked, Wish):
+        return asked.customer_id
+    hold = holds.get(asked.hold_id)
+    return hold.customer_id if hold else ""

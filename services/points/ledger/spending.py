@@ -18,7 +18,7 @@ from services.points.domain.spending import Hold, Part, Spendable
 from services.points.ledger.customers import follow
 from services.points.ledger.entries import FLAG_MERGED, Account, EntryRow
 from shared.db import statements
-from shared.db.types import Connection
+from shared.db.types import Connection, as_text
 
 sql = statements.load(Path(__file__).parents[1] / "sql" / "spending.sql")
 
@@ -90,8 +90,8 @@ async def lock_free(
                 found[row["hold_id"]] = _hold(row, purse.account.customer_id)
     if purses:
         also = [part.lot_id for hold in found.values() for part in hold.parts]
-        for account_id, *lot in await conn.fetch(sql.spendable_lots, list(purses), at, also):
-            purses[account_id].lots.append(Spendable(*lot))
+        for row in await conn.fetch(sql.spendable_lots, list(purses), at, also):
+            purses[row["account_id"]].lots.append(Spendable(*row[1:]))
     return {purse.account.customer_id: purse for purse in purses.values()}, found
 
 
@@ -122,49 +122,44 @@ async def store(conn: Connection, changes: Sequence[Change], now: datetime) -> N
         sql.store_changes,
         UUID(bytes=urandom(16)),
         b"".join([digest(row) for row in rows]),
-        [hold.id for _, hold in made],
-        [account_id for account_id, _ in made],
+        as_text([hold.id for _, hold in made]),
+        as_text([account_id for account_id, _ in made]),
         [hold.state for _, hold in made],
-        [hold.points for _, hold in made],
-        [hold.captured for _, hold in made],
-        [_array([str(part.lot_id) for part in hold.parts]) for _, hold in made],
-        [_array([str(part.points) for part in hold.parts]) for _, hold in made],
+        as_text([hold.points for _, hold in made]),
+        as_text([hold.captured for _, hold in made]),
+        [as_text([part.lot_id for part in hold.parts]) for _, hold in made],
+        [as_text([part.points for part in hold.parts]) for _, hold in made],
         [hold.order_id for _, hold in made],
         [hold.redemption_id for _, hold in made],
         [hold.held_at for _, hold in made],
         [hold.expires_at for _, hold in made],
         [hold.ended_at for _, hold in made],
-        [hold.id for hold in stands],
+        as_text([hold.id for hold in stands]),
         [hold.state for hold in stands],
-        [hold.captured for hold in stands],
-        [hold.restored for hold in stands],
+        as_text([hold.captured for hold in stands]),
+        as_text([hold.restored for hold in stands]),
         [hold.ended_at for hold in stands],
-        [account.id for account, _ in moved.values()],
-        [account.seq for account, _ in moved.values()],
-        [account.balance for account, _ in moved.values()],
-        [account.flags for account, _ in moved.values()],
+        as_text([account.id for account, _ in moved.values()]),
+        as_text([account.seq for account, _ in moved.values()]),
+        as_text([account.balance for account, _ in moved.values()]),
+        as_text([account.flags for account, _ in moved.values()]),
         [due for _, due in moved.values()],
         now,
-        [row.entry_id for row in rows],
-        [row.account_id for row in rows],
-        [row.seq for row in rows],
+        as_text([row.entry_id for row in rows]),
+        as_text([row.account_id for row in rows]),
+        as_text([row.seq for row in rows]),
         [row.kind for row in rows],
-        [row.points for row in rows],
-        [row.balance_after for row in rows],
-        [row.lot_id for row in rows],
+        as_text([row.points for row in rows]),
+        as_text([row.balance_after for row in rows]),
+        as_text([row.lot_id for row in rows]),
         [row.occurred_at for row in rows],
         [row.available_at for row in rows],
         [row.expires_at for row in rows],
         [row.order_id for row in rows],
-        [row.event_key for row in rows],
+        as_text([row.event_key for row in rows]),
         [row.reason for row in rows],
         [row.explanation for row in rows],
     )
-
-
-def _array(items: Sequence[str]) -> str:
-    """An array as PostgreSQL reads it: a row of arrays of different lengths is no array of arrays."""
-    return "{" + ",".join(items) + "}"
 
 
 async def set_flags(conn: Connection, accounts: Collection[Account]) -> None:

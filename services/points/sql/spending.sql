@@ -26,8 +26,9 @@ FOR UPDATE SKIP LOCKED;
 -- name: spendable_lots
 -- The lots of locked accounts that are open, owed, reserved, or of one of the holds given, each with what live holds
 -- reserve of it. Asked for after the lock and not along with it: a statement that waits for a lock sees the rest as it
--- was before. Account by account (OFFSET keeps it so), so that many cost just as much as each for itself. moves: the
--- lot's end moves with the customer's activity; expires_at is where that stands.
+-- was before. Account by account (OFFSET keeps it so), so that many cost just as much as each for itself. Live holds
+-- are asked for as their index holds_live has it. moves: the lot's end moves with the customer's activity; expires_at
+-- is where that stands.
 SELECT a.account_id, l.*
 FROM unnest(:accounts::bigint[]) AS a(account_id)
 CROSS JOIN LATERAL (
@@ -43,8 +44,8 @@ CROSS JOIN LATERAL (
         UNION ALL
         SELECT u.lot_id, 0, u.points, NULL, NULL, NULL, NULL, NULL
         FROM holds h CROSS JOIN unnest(h.lots, h.parts) AS u(lot_id, points)
-        WHERE h.account_id = a.account_id AND h.held_at > :at::timestamptz - interval '8 days'
-          AND h.state = 'held' AND h.ended_at > :at::timestamptz
+        WHERE h.account_id = a.account_id AND h.state NOT IN ('captured', 'released', 'expired', 'declined')
+          AND h.ended_at > :at::timestamptz
         UNION ALL
         SELECT m.lot_id, 0, 0, NULL, NULL, NULL, NULL, m.expires_at
         FROM moving_lots_of(a.account_id, 'infinity') AS m) AS s
@@ -55,13 +56,17 @@ CROSS JOIN LATERAL (
 
 -- name: holds
 -- These holds as they stand.
-SELECT hold_id, account_id, state, points, captured, restored, lots, parts, order_id, redemption_id, held_at,
-       expires_at, ended_at
-FROM holds WHERE hold_id = ANY(:holds::uuid[]);
+SELECT h.*
+FROM unnest(:holds::uuid[]) AS u(hold_id)
+CROSS JOIN LATERAL (
+    SELECT hold_id, account_id, state, points, captured, restored, lots, parts, order_id, redemption_id, held_at,
+           expires_at, ended_at
+    FROM holds WHERE hold_id = u.hold_id OFFSET 0) AS h;
 
 -- name: store_changes!
 -- What commands do to their accounts, each of these at most once: holds that are made and holds as they stand now,
--- the lines that these bring with their link of the chain, and the accounts' new position, flags and due date.
+-- the lines that these bring with their link of the chain, and the accounts' new position, flags and due date. Numbers
+-- and ids come as text (shared/db/types.py says why).
 WITH linked AS (
     INSERT INTO chain (batch, digests) SELECT :batch::uuid, :digests::bytea WHERE length(:digests::bytea) > 0),
 made AS (
@@ -69,21 +74,21 @@ made AS (
                        held_at, expires_at, ended_at)
     SELECT u.hold_id, u.account_id, u.state, u.points, u.captured, 0, u.lots::uuid[], u.parts::bigint[], u.order_id,
            u.redemption_id, u.held_at, u.expires_at, u.ended_at
-    FROM unnest(:made::uuid[], :made_accounts::bigint[], :made_states::text[], :made_points::bigint[],
-                :made_captured::bigint[], :made_lots::text[], :made_parts::text[], :made_orders::text[],
+    FROM unnest(:made::text::uuid[], :made_accounts::text::bigint[], :made_states::text[], :made_points::text::bigint[],
+                :made_captured::text::bigint[], :made_lots::text[], :made_parts::text[], :made_orders::text[],
                 :redemptions::text[], :held_at::timestamptz[], :made_expires::timestamptz[],
                 :made_ended::timestamptz[])
         AS u(hold_id, account_id, state, points, captured, lots, parts, order_id, redemption_id, held_at, expires_at,
              ended_at)),
 stands AS (
     UPDATE holds h SET state = u.state, captured = u.captured, restored = u.restored, ended_at = u.ended_at
-    FROM unnest(:holds::uuid[], :states::text[], :captured::bigint[], :restored::bigint[], :ended_at::timestamptz[])
+    FROM unnest(:holds::text::uuid[], :states::text[], :captured::text::bigint[], :restored::text::bigint[], :ended_at::timestamptz[])
         AS u(hold_id, state, captured, restored, ended_at)
     WHERE h.hold_id = u.hold_id),
 moved AS (
     UPDATE accounts a SET
         seq = u.seq, balance = u.balance, flags = u.flags, due_at = least(a.due_at, u.due_at)
-    FROM unnest(:moved::bigint[], :moved_seqs::bigint[], :moved_balances::bigint[], :moved_flags::int[],
+    FROM unnest(:moved::text::bigint[], :moved_seqs::text::bigint[], :moved_balances::text::bigint[], :moved_flags::text::int[],
                 :dues::timestamptz[])
         AS u(account_id, seq, balance, flags, due_at)
     WHERE a.account_id = u.account_id)
@@ -93,9 +98,9 @@ INSERT INTO entries (entry_id, account_id, seq, kind, points, base, bonus, balan
 SELECT u.entry_id, u.account_id, u.seq, u.kind, u.points, 0, 0, u.balance, u.lot_id, u.occurred_at,
        :recorded::timestamptz, u.available_at, u.expires_at, u.order_id, u.hold_id, u.hold_id::text, 0, 0, '0', '1',
        u.reason, u.explanation, :batch::uuid
-FROM unnest(:entries::uuid[], :accounts::bigint[], :seqs::bigint[], :kinds::text[], :points::bigint[],
-            :balances::bigint[], :lots::uuid[], :occurred::timestamptz[], :available::timestamptz[],
-            :expires::timestamptz[], :orders::text[], :line_holds::uuid[], :reasons::text[], :explanations::json[])
+FROM unnest(:entries::text::uuid[], :accounts::text::bigint[], :seqs::text::bigint[], :kinds::text[], :points::text::bigint[],
+            :balances::text::bigint[], :lots::text::uuid[], :occurred::timestamptz[], :available::timestamptz[],
+            :expires::timestamptz[], :orders::text[], :line_holds::text::uuid[], :reasons::text[], :explanations::json[])
     AS u(entry_id, account_id, seq, kind, points, balance, lot_id, occurred_at, available_at, expires_at, order_id,
          hold_id, reason, explanation);
 

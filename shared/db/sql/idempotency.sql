@@ -1,7 +1,7 @@
 -- name: claim
 -- Take the keys that nobody holds for this transaction; tell only of the others, and of what keys answered before.
 WITH taken AS MATERIALIZED (
-    SELECT u.id, pg_try_advisory_xact_lock(u.lock) AS ours FROM unnest(:locks::bigint[], :ids::uuid[]) AS u(lock, id))
+    SELECT u.id, pg_try_advisory_xact_lock(u.lock) AS ours FROM unnest(:locks::text::bigint[], :ids::text::uuid[]) AS u(lock, id))
 SELECT t.id, i.fingerprint, i.status, i.headers, i.body
 FROM taken t
 LEFT JOIN LATERAL (
@@ -13,8 +13,8 @@ WHERE i.status IS NOT NULL OR NOT t.ours;
 WITH kept AS (
     INSERT INTO idempotency (id, client, operation, key, fingerprint, status, headers, body, recorded_at)
     SELECT u.*, :recorded_at::timestamptz
-    FROM unnest(:ids::uuid[], :clients::text[], :operations::text[], :keys::text[], :fingerprints::uuid[],
-                :statuses::smallint[], :headers::json[], :bodies::bytea[]) AS u)
+    FROM unnest(:ids::text::uuid[], :clients::text[], :operations::text[], :keys::text[], :fingerprints::text::uuid[],
+                :statuses::text::smallint[], :headers::json[], :bodies::bytea[]) AS u)
 INSERT INTO outbox (topic, keys, payloads)
 SELECT topic, array_agg(key ORDER BY n), array_agg(payload ORDER BY n)
 FROM unnest(:topics::text[], :event_keys::bytea[], :payloads::bytea[]) WITH ORDINALITY AS u(topic, key, payload, n)
