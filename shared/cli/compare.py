@@ -16,7 +16,10 @@ SHOWN_MAX = 5
 
 
 class Outcome(NamedTuple):
-    """What a customer has under one program; ``digest`` tells any two sets of lots and dates apart."""
+    """What a customer has under one program.
+
+    ``digest`` tells any two sets of lots and dates apart, ``given`` any two of vouchers with terms and dates.
+    """
 
     earned: int
     taken: int
@@ -25,6 +28,8 @@ class Outcome(NamedTuple):
     digest: str
     tier: str | None
     way: Sequence[TierMove]
+    vouchers: int = 0
+    given: str = ""
 
     @property
     def granted(self) -> int:
@@ -48,6 +53,7 @@ class Totals:
     dead_letters: int = 0
     upgrades: int = 0
     downgrades: int = 0
+    vouchers: int = 0
     levels: dict[str, int] = field(default_factory=dict)
 
 
@@ -73,7 +79,7 @@ class Comparison:
 
     @property
     def changes(self) -> bool:
-        """Whether anything at all would be different: a point, a date of a lot, a step of a way."""
+        """Whether anything at all would be different: a point, a date of a lot, a step of a way, a voucher."""
         return bool(self.touched) or self.old.dead_letters != self.new.dead_letters
 
 
@@ -129,6 +135,7 @@ def totals(outcomes: Iterable[Outcome], program: Program) -> Totals:
         found.left += outcome.left
         found.expired += outcome.expired
         found.granted += outcome.granted
+        found.vouchers += outcome.vouchers
         found.upgrades += sum(move.kind == "upgraded" for move in outcome.way)
         found.downgrades += sum(move.kind == "downgraded" for move in outcome.way)
         levels[outcome.tier or ""] += 1
@@ -166,6 +173,7 @@ def _plain(found: Totals) -> dict[str, Any]:
         "worth": None if found.worth is None else f"{found.worth:f}",
         "upgrades": found.upgrades,
         "downgrades": found.downgrades,
+        "vouchers": found.vouchers,
         "levels": found.levels,
         "dead_letters": found.dead_letters,
     }

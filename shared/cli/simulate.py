@@ -169,11 +169,11 @@ async def replay(
 
 async def outcomes(side: Side, now: datetime, program: Program) -> dict[str, Outcome]:
     """What each customer has under a program."""
-    conn = await asyncpg.connect(side.dsn)
-    try:
-        rows = await conn.fetch(sql.outcome, now)
-    finally:
-        await conn.close()
+    rows = await _fetch(side.dsns["points"], sql.outcome, now)
+    vouchers = {
+        row["customer_id"]: (row["vouchers"], row["digest"])
+        for row in await _fetch(side.dsns["rewards"], sql.vouchers)
+    }
     found = {}
     for row in rows:
         way = _moves.decode(row["timeline"]) if row["timeline"] else []
@@ -181,8 +181,17 @@ async def outcomes(side: Side, now: datetime, program: Program) -> dict[str, Out
             *(row["earned"], row["taken"], row["left"], row["expired"], row["digest"] or ""),
             compare.tier_at(way, now, program),
             way,
+            *vouchers.get(row["customer_id"], (0, "")),
         )
     return found
+
+
+async def _fetch(dsn: str, query: str, *values: object) -> list[asyncpg.Record]:
+    conn = await asyncpg.connect(dsn)
+    try:
+        return await conn.fetch(query, *values)
+    finally:
+        await conn.close()
 
 
 async def recorded(
@@ -248,6 +257,7 @@ ROWS = (
     ("worth of the granted points", "worth"),
     ("upgrades", "upgrades"),
     ("downgrades", "downgrades"),
+    ("vouchers given", "vouchers"),
     ("dead letters", "dead_letters"),
 )
 
@@ -259,7 +269,7 @@ def show(report: Mapping[str, Any], found: Comparison, console: Console) -> None
     if not found.changes:
         console.print(
             f"Nothing changes: {versions['new']} gives {counted(found.customers, 'customer')} the same"
-            f" {new['granted']:,} points in the same lots, and the same levels, as {versions['old']}."
+            f" {new['granted']:,} points in the same lots, and the same levels and vouchers, as {versions['old']}."
         )
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -283,7 +293,9 @@ def show(report: Mapping[str, Any], found: Comparison, console: Console) -> None
         )
     if not report["winners"]["customers"] and not report["losers"]["customers"]:
         touched = counted(found.touched, "customer")
-        console.print(f"{touched} would have other dates or another way, with the same points.")
+        console.print(
+            f"{touched} would have other dates, another way or other vouchers, with the same points."
+        )
 
 
 def _people(word: str, group: Mapping[str, Any], console: Console) -> None:

@@ -1,7 +1,7 @@
 """Replays recorded events under a program, on databases made for it: the services' own code, nobody's data.
 
-Each program has its own points and tiers service, as processes that are fed through pipes; what one publishes is
-handed to the other until nothing moves any more. So whatever rules there are is decided as it is in earnest.
+Each program has its own three services, as processes that are fed through pipes; what one publishes is handed to
+the others until nothing moves any more. So whatever rules there are is decided as it is in earnest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from shared.errors import TreueError, UsageError
 from shared.events.model import Record
 from shared.events.replay import LENGTH_BYTES, Ask, Reply, frame
 
-SERVICES = ("points", "tiers")
+SERVICES = ("points", "tiers", "rewards")
 PREFIX = "treue_whatif_"
 FEW_LINES = 5
 _reply = msgspec.msgpack.Decoder(Reply)
@@ -97,10 +97,12 @@ class Process:
 
 
 class Side:
-    """Points and tiers under one program; ``dsn`` is where the points are."""
+    """The services under one program; ``dsns`` is where each has its database."""
 
-    def __init__(self, dsn: str, services: Mapping[str, Process], now: datetime) -> None:
-        self.dsn = dsn
+    def __init__(
+        self, dsns: Mapping[str, str], services: Mapping[str, Process], now: datetime
+    ) -> None:
+        self.dsns = dsns
         self.dead_letters = 0
         self._services = services
         self._now = now
@@ -149,7 +151,7 @@ async def sides(
                 name: await stack.enter_async_context(_running(name, dsns[name], program))
                 for name in SERVICES
             }
-            found.append(Side(dsns["points"], services, now))
+            found.append(Side(dsns, services, now))
         yield found
 
 
@@ -195,6 +197,9 @@ async def _start(
         "PROGRAM": str(program.file),
         "LOG_LEVEL": "ERROR",
     }
+    if service == "rewards":
+        # Nobody will ever see these vouchers' codes.
+        settings["SECRET"] = secrets.token_hex(32)
     if program.versions is not None:
         settings["PROGRAM_VERSIONS"] = str(program.versions)
     named = {f"TREUE_{service.upper()}_{name}": value for name, value in settings.items()}

@@ -23,7 +23,7 @@ from shared.contracts import purchases
 from shared.contracts.catalogue import TOPICS
 from shared.errors import TreueError
 from shared.events.model import Record
-from shared.program import Program, load
+from shared.program import Program, load, versions
 from shared.stack import topics
 from tests.fixtures.events import event, purchase, records
 from tests.fixtures.servers import Addresses
@@ -212,3 +212,45 @@ async def test_what_was_recorded_is_read_to_its_end(
 def test_the_level_at_an_instant() -> None:
     program = load(Path(__file__).parents[2] / "programs" / "demo.yaml")
     assert compare.tier_at([], datetime(2026, 1, 1, tzinfo=UTC), program) == "bronze"
+
+
+GIFTS = RULES.replace('multiplier: "1.5"}', 'multiplier: "1.5", on_reach: [ten]}') + (
+    'vouchers: {ten: {kind: percent, percent: "10", valid_for: P90D}}\n'
+)
+
+
+async def test_other_vouchers_change_something_and_it_is_said(
+    servers: Addresses, tmp_path: Path
+) -> None:
+    found, text = await compared(servers, tmp_path, GIFTS)
+    assert found.changes
+    assert (found.old.vouchers, found.new.vouchers, found.touched) == (0, 1, 1)
+    assert (found.winners, found.losers, found.moves) == ([], [], {})
+    assert "vouchers given" in text
+    assert "other vouchers" in text
+
+
+async def test_versions_are_replayed_each_in_its_time(servers: Addresses, tmp_path: Path) -> None:
+    spring = (
+        "  campaigns: [{id: spring, from: 2026-01-01, until: 2026-12-31, bonus: 7}]\n  point_value"
+    )
+    second = GIFTS.replace("  point_value", spring).replace("threshold: 500", "threshold: 650")
+    third = second.replace('"1.5"', '"2"').replace('percent: "10"', 'percent: "20"')
+    file = tmp_path / "program.yaml"
+    file.write_text(GIFTS)
+    for name, first in (("one", second), ("other", third)):
+        draft = tmp_path / f"{name}.yaml"
+        draft.write_text(first)
+        versions.apply(tmp_path / name, load(file), draft, FEBRUARY, JANUARY)
+    program = load(file)
+    one, other = (Rules(file, tmp_path / name) for name in ("one", "other"))
+    _, same = await replay(servers.dsn, [one, one], (program, program), batches(BOUGHT))
+    assert not same.changes
+    # 400, 207, 107: silver takes 650 by then, and is reached with the third; small's bonus, and none in 2024.
+    assert (same.old.granted, same.old.upgrades, same.old.vouchers) == (771, 1, 1)
+    _, found = await replay(servers.dsn, [one, other], (program, program), batches(BOUGHT))
+    # What silver gives from February on: nothing was bought with it, but another voucher comes with it.
+    assert (found.old.granted, found.new.granted, found.touched) == (771, 771, 1)
+    _, found = await replay(servers.dsn, [Rules(file), one], (program, program), batches(BOUGHT))
+    # Without the version: no bonus, silver in February, so the third purchase is worth half more.
+    assert (found.old.granted, found.new.granted) == (800, 771)

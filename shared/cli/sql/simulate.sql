@@ -19,3 +19,13 @@ SELECT a.customer_id, a.timeline,
 FROM accounts a LEFT JOIN lots l USING (account_id)
 GROUP BY a.account_id
 ORDER BY a.customer_id;
+
+-- name: vouchers
+-- What a replay gave each customer in vouchers: how many, and a digest of what they are, with their dates.
+SELECT a.customer_id, count(*)::int AS vouchers,
+       md5(string_agg(concat_ws('|', v.cause_type, v.cause_id, v.definition, v.terms, v.issued_at AT TIME ZONE 'UTC',
+                                v.expires_at AT TIME ZONE 'UTC'), ',' ORDER BY v.voucher_id)) AS digest
+FROM vouchers v JOIN accounts a USING (account_id)
+WHERE v.state <> 'revoked'
+GROUP BY a.customer_id
+ORDER BY a.customer_id;
