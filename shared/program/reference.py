@@ -17,6 +17,7 @@ from shared.program.loader import section_of
 from shared.program.mistakes import Path, dotted
 from shared.program.model import Program
 from shared.program.rules import LATER_PARTS, LATER_WORDS
+from shared.program.versions import MAY_CHANGE
 
 PAGE = File(__file__).parents[2] / "docs" / "reference" / "program-file.md"
 
@@ -64,12 +65,23 @@ _RULES = """\
   `sku`; `free_shipping` has none of them. `max_discount` goes with `percent` and `free_shipping`.
   A gift card has neither `min_order` nor `max_redemptions`.
 - A campaign ends after it begins and has a `multiplier` or a `bonus`.
+
+## What a version may change
+
+`treue program apply new.yaml --valid-from INSTANT` lets another file hold for what happens from an
+instant on ([0047](../decisions/0047-versions-of-the-whole-program.md)). It may change
+
+{may}
+
+Levels may come, but not go, change places or be the lowest instead, and change more than a day
+ahead. Everything else would value points anew that are there, and is refused.
 """
 
 
 def page() -> str:
     """Write the whole page."""
-    return "\n".join([_INTRO, *_sections(Program, ()), _RULES])
+    may = "\n".join(f"- `{dotted(place)}`" for place in MAY_CHANGE)
+    return "\n".join([_INTRO, *_sections(Program, ()), _RULES.replace("{may}", may)])
 
 
 def _sections(section: type[BaseModel], path: Path) -> Iterator[str]:

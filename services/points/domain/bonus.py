@@ -40,13 +40,13 @@ def tier_at(moves: Sequence[TierMove], program: Program, instant: datetime) -> T
 
     ``program`` is the running one: its later versions may multiply otherwise than when the level was reached.
     """
-    rules = program.at(instant)
-    levels = rules.tiers.levels if rules.tiers else ()
+    several = program.later
+    tiers = program.at(instant).tiers if several else program.tiers
+    levels = tiers.levels if tiers else ()
     found = tier_in_force(moves, levels, instant)
-    if program.later:
-        for level in levels:
-            if level.id == found.id:
-                return TierInForce(level.id, level.multiplier)
+    for level in levels if several else ():
+        if level.id == found.id:
+            return TierInForce(level.id, level.multiplier)
     return found
 
 
