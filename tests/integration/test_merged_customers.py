@@ -19,11 +19,13 @@ from services.rewards.settings import Settings as RewardsSettings
 from services.tiers import wiring as tiers_wiring
 from services.tiers.settings import Settings as TiersSettings
 from shared import clock
+from shared.contracts import points
 from shared.contracts.catalogue import CONSUMES
 from shared.program import Program, parse
 from tests.fixtures.events import event, merge, purchase, refunded
 from tests.fixtures.http_probe import ALL, client_of, write_keys
 from tests.fixtures.inprocess import NOW, SECRET, System, system
+from tests.fixtures.streams import counts
 
 pytestmark = pytest.mark.servers
 
@@ -268,6 +270,37 @@ STORY = (
     bought("c2", "anne", "2026-06-10", 900),
     bought("a4", "ann", "2026-07-10", 100),
 )
+
+
+async def test_what_points_would_not_tell_is_refused(
+    program: Program, three: dict[str, str]
+) -> None:
+    told = [("ann", "anna"), ("ann", "anna"), ("ann", "cleo"), ("anna", "ann"), ("", "ann")]
+    async with system(program, three) as one:
+        for number, (who, into) in enumerate(told):
+            data = {
+                "customer_id": who,
+                "into": into,
+                "occurred_at": "2026-06-01T10:00:00Z",
+                "cause": "x",
+            }
+            line = event(data, f"m{number}", points.MERGED, "/services/points")
+            one.publish(points.TOPIC, who.encode(), json.dumps(line).encode())
+        # In one batch: what the first of them did is known to the next.
+        await one.settle()
+        for name in ("tiers", "rewards"):
+            assert await counts(one.pools[name]) == {
+                "applied": 1,
+                "duplicates": 1,
+                "refused": 2,
+                "poison": 1,
+            }
+            merged = await one.pools[name].fetch(
+                "SELECT customer_id FROM accounts WHERE person_id IS NOT NULL ORDER BY 1"
+            )
+            assert [row["customer_id"] for row in merged] == ["ann", "anna"]
+
+
 BALANCES = """
 SELECT customer_id, sum(points)::int FROM entries JOIN accounts USING (account_id)
 WHERE kind NOT IN ('expired', 'unlocked') GROUP BY 1 HAVING sum(points) <> 0 ORDER BY 1
