@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 
 from shared.db import statements
+from shared.db.closing import Closing
 from shared.db.types import Connection, Pool, as_text
 
 sql = statements.load(Path(__file__).parent / "sql" / "idempotency.sql")
@@ -66,17 +67,17 @@ def _known(row: asyncpg.Record) -> Known | None:
 
 
 async def finish(
-    conn: Connection,
+    conn: Connection | Closing,
     done: Sequence[tuple[Claim, Kept]],
     messages: Sequence[tuple[str, bytes, bytes]],
     now: datetime,
 ) -> None:
-    """Keep the answers and hand events (topic, key, payload) to the outbox.
+    """Keep the answers and hand events (topic, key, payload) to the outbox, along with a write kept back for it.
 
     Raises ``asyncpg.UniqueViolationError`` if another transaction was done with one of the keys since we looked.
     """
     topics, keys, payloads = zip(*messages, strict=True) if messages else ((), (), ())
-    await conn.execute(
+    await conn.fetchrow(
         sql.finish,
         now,
         as_text([claim.id for claim, _ in done]),

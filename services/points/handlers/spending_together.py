@@ -46,7 +46,7 @@ class Together:
                     purses[whose] = Purse(change.account, after, None)
                     holds[change.hold.id] = change.hold
         if changes:
-            await ledger.store(work.conn, changes, work.now)
+            await ledger.store(work.last, changes, work.now)
         return found
 
     def _one(

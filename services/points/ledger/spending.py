@@ -18,6 +18,7 @@ from services.points.domain.spending import Hold, Part, Spendable
 from services.points.ledger.customers import follow
 from services.points.ledger.entries import FLAG_MERGED, Account, EntryRow
 from shared.db import statements
+from shared.db.closing import Writer
 from shared.db.types import Connection, as_text
 
 sql = statements.load(Path(__file__).parents[1] / "sql" / "spending.sql")
@@ -102,7 +103,7 @@ async def _lots(
     return [Spendable(*row[1:]) for row in rows]
 
 
-async def store(conn: Connection, changes: Sequence[Change], now: datetime) -> None:
+async def store(conn: Writer, changes: Sequence[Change], now: datetime) -> None:
     """Write holds as they stand, the lines they bring (a link of the chain), and the accounts as they are then.
 
     Of several changes of an account, the last one tells where it stands.
