@@ -137,11 +137,13 @@ class Handlers:
             for voucher_id in (entry.change.after.id,)
         ]
         known = [entry.change.after for entry in entries if entry.change.step is not Step.ISSUED]
-        if known:
+        # Vouchers that get the terms of another claim need it to be there; else it can go with the commit.
+        anew = any(claim.by.number > 1 for claim in claims)
+        if known and not anew:
             await ledger.move_vouchers(work.conn, known)
         if moved:
             await ledger.follow(
-                work.last,
+                work.conn if anew else work.last,
                 moved,
                 claims,
                 new,
@@ -149,6 +151,8 @@ class Handlers:
                 key_version=version,
                 now=work.now,
             )
+        if known and anew:
+            await ledger.move_vouchers(work.conn, known)
         for entry in entries:
             _publish(work, entry)
 
