@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -74,9 +74,25 @@ class Activities:
             else:
                 told.add((account.id, act.event.data.activity))
         by_id = {account.id: account for account in accounts.values()}
-        rows = self._decided(work, by_id, await store.activities_of(work.conn, told))
-        await ledger.append(work.conn, rows, by_id.values())
+        by_id = await self._decide(work, told, by_id)
         await settle(work, self._program, [a for a in by_id.values() if a.flags])
+
+    async def join(self, work: Work, heir: Account, held: Mapping[int, Account]) -> None:
+        """Decide again what counts of all that a person did, by any of their ids: limits are a person's."""
+        # Referrals are decided by both sides.
+        kinds = [name for name, rule in self._rules.items() if rule.referrer is None]
+        await self._decide(work, {(heir.id, name) for name in kinds}, held)
+
+    async def _decide(
+        self, work: Work, told: Collection[tuple[int, str]], held: Mapping[int, Account]
+    ) -> dict[int, Account]:
+        """Write what is missing or too much of these kinds; returns the accounts, and others locked for it."""
+        acts = await store.activities_of(work.conn, told)
+        wanted = {row["account_id"] for row in acts}
+        accounts = await store.lock_by_account(work.conn, wanted, held.values())
+        rows = self._decided(work, accounts, acts)
+        await ledger.append(work.conn, rows, accounts.values())
+        return accounts
 
     def _checked(self, work: Work, events: Sequence[Event[ActivityCompleted]]) -> list[Act]:
         found: list[Act] = []
@@ -112,15 +128,15 @@ class Activities:
         """The entries that bring the lots of all these acts to what they amount to together."""
         groups: dict[tuple[int, str], list[asyncpg.Record]] = defaultdict(list)
         for row in rows:
-            groups[row["account_id"], row["activity"]].append(row)
+            groups[row["person"], row["activity"]].append(row)
         entries: list[EntryRow] = []
-        for (account_id, activity), acts in groups.items():
+        for (_, activity), acts in groups.items():
             rule = self._rules[activity]
             done = [rules.Done(row["activity_id"], row["occurred_at"]) for row in acts]
             counted = rules.counted(done, rule.limit, self._program.zone)
             for row in sorted(acts, key=lambda row: (row["occurred_at"], row["activity_id"])):
                 target = rule.points if row["activity_id"] in counted else 0
-                entries += self._grant(work, accounts[account_id], rule, row, target)
+                entries += self._grant(work, accounts[row["account_id"]], rule, row, target)
         return entries
 
     def _grant(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from services.points import ledger
 from services.points.domain import validation
+from services.points.handlers.activities import Activities
 from services.points.handlers.purchases import Purchases
 from services.points.handlers.settling import settle
 from services.points.handlers.tier_changes import TierChanges
@@ -109,6 +110,7 @@ class Merges:
         tiers = TierChanges(self._program)
         lent = await tiers.lend(work, heir, (told.key, told.event_id), held.values())
         held |= {one.id: one for one in lent}
+        await Activities(self._program).join(work, heir, held)
         await settle(work, self._program, list(held.values()))
         if self._program.enrolment == "opt_in":
             names = {one.customer_id for one in (heir, *lent)}

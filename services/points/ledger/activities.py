@@ -50,7 +50,7 @@ async def add_activities(conn: Connection, rows: Sequence[ActivityRow], flag: in
 async def activities_of(
     conn: Connection, kinds: Collection[tuple[int, str]]
 ) -> Sequence[asyncpg.Record]:
-    """All that customers (account, activity) did of a kind, each with what its lot holds."""
+    """All that persons (account, activity) did of a kind, by any of their ids, each with what its lot holds."""
     if not kinds:
         return ()
     return await conn.fetch(sql.activities_of, *zip(*kinds, strict=True))

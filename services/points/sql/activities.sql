@@ -16,12 +16,18 @@ UPDATE accounts a SET flags = a.flags | :flag::int
 FROM told t WHERE a.account_id = t.account_id AND t.referrer_id IS NOT NULL AND t.verdict IS NULL;
 
 -- name: activities_of
--- All that these customers did of these kinds, with what their lots hold of it (null: nothing was written yet).
-SELECT a.account_id, a.activity, a.activity_id, a.occurred_at, a.event_id, a.event_key, a.fingerprint,
+-- All that these customers, and those who live on as them, did of these kinds, with what their lots hold of it (null:
+-- nothing was written yet). The person is the account that was asked for.
+WITH RECURSIVE asked AS (
+    SELECT DISTINCT person, activity FROM unnest(:accounts::bigint[], :names::text[]) AS u(person, activity)),
+ids AS (
+    SELECT person, person AS account_id FROM asked
+    UNION
+    SELECT i.person, m.account_id FROM merges m JOIN ids i ON m.into_id = i.account_id)
+SELECT i.person, a.account_id, a.activity, a.activity_id, a.occurred_at, a.event_id, a.event_key, a.fingerprint,
        (SELECT sum(e.points)::bigint FROM entries e WHERE e.event_key = a.event_key AND e.kind = 'activity') AS points
-FROM activities a
-JOIN (SELECT DISTINCT * FROM unnest(:accounts::bigint[], :names::text[])) u(account_id, activity)
-  ON u.account_id = a.account_id AND u.activity = a.activity
+FROM asked JOIN ids i USING (person)
+JOIN activities a ON a.account_id = i.account_id AND a.activity = asked.activity
 WHERE a.verdict IS NULL;
 
 -- name: referrals_about
