@@ -69,9 +69,9 @@ async def take(dsns: Mapping[str, str]) -> Digest:
     return Digest(hashlib.sha256(whole.encode()).hexdigest(), parts)
 
 
-def of_items() -> list[tuple[str, str, str]]:
-    """Service, part, and the statement that gives its items, of everything that a digest is made of."""
-    sql = statements.load(SQL)
+def of_items(file: Path = SQL) -> list[tuple[str, str, str]]:
+    """Service, part, and the statement that gives its items, of all that a digest (or ``file``) is made of."""
+    sql = statements.load(file)
     found = []
     for name in sql.names():
         service, _, part = name.partition("_")

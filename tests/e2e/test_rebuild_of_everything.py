@@ -336,6 +336,8 @@ def test_all_of_it_is_built_anew_from_kafka(world: World) -> None:
     report = json.loads(world.stack.run("rebuild", "--json", "--keep"))
     assert report["equal"], report
     assert report["facts"] > 40
+    for part in ("holds", "corrections", "draws"):
+        assert report["parts"][part]["customers"] > 2, part
     found = differing(world.rows("points"), world.rows("points_rebuilt"))
     assert not found, json.dumps(found, indent=1)
 
