@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -42,14 +42,26 @@ class Handlers:
     program: Program
     keyring: Keyring
 
-    async def tier_changes(self, work: Work, events: Sequence[Event[TierChanged]]) -> None:
-        """Give, re-date, take back or give back vouchers, so that they follow the newest timelines."""
+    async def told(
+        self, work: Work, events: Sequence[Event[TierChanged] | Event[PointsEarned]]
+    ) -> None:
+        """Give, re-date, take back or give back vouchers, so that they follow the newest timelines.
+
+        And get to know customers who have reached no level: they have no vouchers, but they exist.
+        """
         self.program.look()
-        sound = _sound(work, events, timelines.check)
-        customers = sorted({event.data.customer_id for event in sound})
+        earned = [event for event in events if isinstance(event.data, PointsEarned)]
+        changed = [event for event in events if isinstance(event.data, TierChanged)]
+        known = _known(
+            _sound(work, earned, lambda data: timelines.check_customer(data.customer_id))
+        )
+        sound = _sound(work, changed, timelines.check)
+        customers = _known(sound)
         if not customers:
+            if known:
+                await ledger.add_accounts(work.last, known, work.now)
             return
-        accounts, held = await ledger.lock_accounts(work.conn, customers, work.now)
+        accounts, held = await ledger.lock_accounts(work.conn, customers, known, work.now)
         news = _newest(work, sound, accounts)
         if not news:
             return
@@ -66,13 +78,6 @@ class Handlers:
             claims += new_claims
             entries += new_entries
         await self._write(work, moved, claims, entries)
-
-    async def points_earned(self, work: Work, events: Sequence[Event[PointsEarned]]) -> None:
-        """Get to know customers who have reached no level: they have no vouchers, but they exist."""
-        sound = _sound(work, events, lambda data: timelines.check_customer(data.customer_id))
-        customers = sorted({event.data.customer_id for event in sound})
-        if customers:
-            await ledger.add_accounts(work.conn, customers, work.now)
 
     async def merges(self, work: Work, events: Sequence[Event[CustomersMerged]]) -> None:
         """Let ids be one person: what was given to any of them is all of theirs from now on."""
@@ -168,6 +173,10 @@ def _sound(work: Work, events: Iterable[Event[T]], check: Callable[[T], None]) -
         else:
             sound.append(event)
     return sound
+
+
+def _known(events: Iterable[Event[Any]]) -> list[str]:
+    return sorted({event.data.customer_id for event in events})
 
 
 def _newest(

@@ -23,10 +23,9 @@ def routes(program: Program, keyring: Keyring) -> tuple[Route, ...]:
     """The table, its handlers bound to the program in force and the secrets of the codes."""
     handle = Handlers(program, keyring)
     return (
-        # First, so that most who reach a level are known by then.
-        Route(points.TOPIC, points.EARNED, PointsEarned, handle.points_earned),
-        Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.tier_changes),
-        Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.tier_changes),
-        Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.tier_changes),
+        Route(points.TOPIC, points.EARNED, PointsEarned, handle.told),
+        Route(tiers.TOPIC, tiers.UPGRADED, TierChanged, handle.told),
+        Route(tiers.TOPIC, tiers.RETAINED, TierChanged, handle.told),
+        Route(tiers.TOPIC, tiers.DOWNGRADED, TierChanged, handle.told),
         Route(points.TOPIC, points.MERGED, CustomersMerged, handle.merges),
     )

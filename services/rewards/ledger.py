@@ -73,21 +73,24 @@ class Expired:
     voucher: Voucher
 
 
-async def add_accounts(conn: Connection, customer_ids: Collection[str], now: datetime) -> None:
+async def add_accounts(conn: Writer, customer_ids: Collection[str], now: datetime) -> None:
     """Open an account for each customer that has none."""
     await conn.execute(sql.add_accounts, now, list(customer_ids))
 
 
 async def lock_accounts(
-    conn: Connection, customer_ids: Collection[str], now: datetime
+    conn: Connection, customer_ids: Collection[str], known: Collection[str], now: datetime
 ) -> tuple[dict[str, Account], dict[int, Holdings]]:
-    """The customers' accounts, made where missing, locked until commit; and what each account holds."""
+    """The customers' accounts, locked until commit, and what each account holds.
+
+    Made where missing, as for all others who are ``known``, of whom nothing is asked.
+    """
     wanted = list(customer_ids)
-    rows = await conn.fetch(sql.lock_accounts, wanted)
-    if len({row["account_id"] for row in rows}) < len(wanted):
-        # Rare: a customer's points are told before their tier.
-        await add_accounts(conn, wanted, now)
-        rows = await conn.fetch(sql.lock_accounts, wanted)
+    everybody = list({*wanted, *known})
+    rows: list[asyncpg.Record] = []
+    while len({row["account_id"] for row in rows}) < len(wanted):
+        # Once more only where another transaction was making an account at the same time.
+        rows = await conn.fetch(sql.lock_accounts, now, everybody, wanted)
     accounts = {
         row["customer_id"]: Account(
             *(row["account_id"], row["customer_id"], row["revision"]),

@@ -43,7 +43,7 @@ class Account:
     rules: Program = PROGRAM
 
     def hear(self, revision: int, timeline: Sequence[TierMove]) -> None:
-        """As handlers.tier_changes does."""
+        """As handlers.told does."""
         if revision <= self.revision:
             return
         self.revision = revision

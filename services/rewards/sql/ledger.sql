@@ -8,10 +8,19 @@ ORDER BY c.customer_id
 ON CONFLICT (customer_id) DO NOTHING;
 
 -- name: lock_accounts
--- The accounts of the batch, held until commit, with what was decided for them and the vouchers that came of it: one row
+-- Accounts of the batch, held until commit, with what was decided for them and the vouchers that came of it: one row
 -- a definition, or one without voucher, or one with nothing. What hangs on an account is seen as it was when the
--- statement began, before any wait for its lock; ``changed`` says that somebody wrote the account in that wait.
-WITH locked AS MATERIALIZED (
+-- statement began, before any wait for its lock; ``changed`` says that somebody wrote the account in that wait. All
+-- customers who are known from now on get their account, also those who are not asked for.
+WITH made AS (
+    INSERT INTO accounts (customer_id, recorded_at)
+    SELECT c.customer_id, :now::timestamptz
+    FROM (SELECT DISTINCT customer_id FROM unnest(:known::text[]) AS u (customer_id)) AS c
+    WHERE NOT EXISTS (SELECT FROM accounts AS a WHERE a.customer_id = c.customer_id)
+    ORDER BY c.customer_id
+    ON CONFLICT (customer_id) DO NOTHING
+    RETURNING account_id, customer_id, revision, timeline, promotions),
+locked AS MATERIALIZED (
     SELECT account_id, customer_id, revision, timeline, promotions, xmin AS written
     FROM accounts
     WHERE customer_id = ANY(:customer_ids::text[])
@@ -23,7 +32,11 @@ SELECT a.account_id, a.customer_id, a.revision, a.timeline, a.promotions,
        v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
 FROM locked AS a
 LEFT JOIN claims AS c USING (account_id)
-LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id, claim);
+LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id, claim)
+UNION ALL
+SELECT account_id, customer_id, revision, timeline, promotions, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, NULL
+FROM made WHERE customer_id = ANY(:customer_ids::text[]);
 
 -- name: claims_and_vouchers
 -- What was decided for these accounts, with the vouchers that came of it: one row a definition, or one without voucher.
