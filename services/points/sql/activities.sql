@@ -38,7 +38,7 @@ WHERE a.referrer_id IS NOT NULL AND a.verdict IS NULL AND a.account_id = ANY(:ac
 
 -- name: referrals_of
 -- All referrals of these referrers and of the friends among them, whoever else says to have brought them, each with
--- the friend's first credited purchase that still stands.
+-- the friend's first credited purchase that still stands (LIKE: see take_timelines).
 WITH friends AS (
     SELECT DISTINCT account_id FROM activities
     WHERE referrer_id IS NOT NULL AND verdict IS NULL
@@ -50,7 +50,7 @@ JOIN accounts b ON b.account_id = a.account_id
 JOIN accounts r ON r.account_id = a.referrer_id
 LEFT JOIN LATERAL (
     SELECT e.entry_id, e.occurred_at FROM entries e
-    WHERE e.account_id = a.account_id AND e.kind = 'earned'
+    WHERE e.account_id = a.account_id AND e.kind LIKE 'earned'
       AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.purchase_id = e.entry_id)
     ORDER BY e.occurred_at, e.entry_id LIMIT 1) f ON true
 WHERE a.referrer_id IS NOT NULL AND a.verdict IS NULL;

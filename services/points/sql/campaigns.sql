@@ -17,10 +17,10 @@ WHERE e.account_id = ANY(:account_ids::bigint[]) AND e.kind = 'earned' AND e.rea
 ORDER BY e.account_id, e.occurred_at, e.entry_id;
 
 -- name: first_purchases
--- The first purchase of each of these accounts.
+-- The first purchase of each of these accounts (LIKE: see take_timelines).
 SELECT DISTINCT ON (account_id) account_id, entry_id, occurred_at
 FROM entries
-WHERE account_id = ANY(:account_ids::bigint[]) AND kind = 'earned'
+WHERE account_id = ANY(:account_ids::bigint[]) AND kind LIKE 'earned'
 ORDER BY account_id, occurred_at, entry_id;
 
 -- name: flag_capped!

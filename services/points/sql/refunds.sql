@@ -101,8 +101,8 @@ WHERE o.account_id = ANY(:accounts::bigint[]) AND o.state NOT IN ('refused', 'un
 ORDER BY o.account_id, r.occurred_at, r.refund_key;
 
 -- name: lots_to_settle
--- What was granted to and taken from the lots that these refunds are about; of accounts with a refund that names no order (searching), of
--- all purchases up to its instant.
+-- What was granted to and taken from the lots that these refunds are about; of accounts with a refund that names no
+-- order (searching), of all purchases up to its instant (LIKE: see take_timelines).
 SELECT e.account_id, e.lot_id, e.kind, e.points, e.base, e.occurred_at, e.available_at, e.expires_at, e.shop,
        e.order_id, e.net_spend, e.event_key,
        CASE WHEN e.kind IN ('earned', 'campaign', 'clawed_back') THEN e.explanation END AS explanation
@@ -112,7 +112,7 @@ WHERE e.account_id = ANY(:accounts::bigint[]) AND e.kind IN ('earned', 'tier_bon
        OR e.lot_id IN (
            SELECT a.entry_id
            FROM unnest(:searching::bigint[], :until::timestamptz[]) AS s(account_id, until)
-           JOIN entries a ON a.account_id = s.account_id AND a.kind = 'earned' AND a.occurred_at <= s.until))
+           JOIN entries a ON a.account_id = s.account_id AND a.kind LIKE 'earned' AND a.occurred_at <= s.until))
 ORDER BY e.account_id, e.seq;
 
 -- name: decide_outcomes!

@@ -11,7 +11,8 @@ ON CONFLICT (customer_id) DO NOTHING;
 -- Accounts of the batch, held until commit, with what was decided for them and the vouchers that came of it: one row
 -- a definition, or one without voucher, or one with nothing. What hangs on an account is seen as it was when the
 -- statement began, before any wait for its lock; ``changed`` says that somebody wrote the account in that wait. All
--- customers who are known from now on get their account, also those who are not asked for.
+-- customers who are known from now on get their account, also those who are not asked for. OFFSET 0: account by account
+-- and by index, also where the planner does not know yet how many claims there are; it would else read all of them.
 WITH made AS (
     INSERT INTO accounts (customer_id, recorded_at)
     SELECT c.customer_id, :now::timestamptz
@@ -31,8 +32,12 @@ SELECT a.account_id, a.customer_id, a.revision, a.timeline, a.promotions,
        c.cause_type, c.cause_id, c.claim, c.program_version,
        v.voucher_id, v.definition, v.terms, v.state, v.issued_at, v.expires_at
 FROM locked AS a
-LEFT JOIN claims AS c USING (account_id)
-LEFT JOIN vouchers AS v USING (account_id, cause_type, cause_id, claim)
+LEFT JOIN LATERAL (
+    SELECT * FROM claims WHERE claims.account_id = a.account_id OFFSET 0) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM vouchers AS w
+    WHERE w.account_id = c.account_id AND w.cause_type = c.cause_type AND w.cause_id = c.cause_id AND w.claim = c.claim
+    OFFSET 0) AS v ON true
 UNION ALL
 SELECT account_id, customer_id, revision, timeline, promotions, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL
