@@ -113,7 +113,7 @@ async def test_what_comes_later_under_the_old_id_is_the_survivor_s(
         assert await balances(pool) == {"anna": 107}
         earned = [one["data"] for one in await told(pool) if one["type"].endswith("earned.v1")]
         assert {one["customer_id"] for one in earned} == {"anna"}
-        assert [one.get("bought_as") for one in earned] == ["ann", None, None]
+        assert [one.get("bought_as") for one in earned] == ["ann", "ann", None]
         assert (await counts(pool))["duplicates"] == 1
         await feed(card("blocked", "C1", "anna", "2026-04-02T00:00:00Z"))
         assert await balances(pool) == {"anna": 100}

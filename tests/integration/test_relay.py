@@ -136,7 +136,8 @@ async def test_where_rows_are_missing_between_it_looks_and_the_order_holds(
         await gone(db)
         # Known already, and once more: it is published once.
         relay.take(rows)
-        rows = [await put(db, topic, 3, told=103)]
+        # Whether it looks for this one or takes it as it is handed in depends on how quick it is.
+        rows = [await put(db, topic, 3, told=3)]
         relay.take(rows)
         await gone(db)
         await asyncio.sleep(0.2)

@@ -198,6 +198,24 @@ async def end_of(
     merges=1,
     seed=175701119,
 )
+@example(
+    # A guest's purchase is claimed by one who lives on as another: it counts as bought by the one, whenever told.
+    enrolment="opt_in",
+    times=2,
+    story=[
+        ("carded", "A2", "2026-03-29T23:00:00+00:00", "40.00"),
+        ("guest", "dan", "2026-03-25T23:00:00+00:00", "120.00", "2026-03-30T22:00:00+00:00"),
+        ("carded", "B1", "2026-03-30T10:00:00+00:00", "9.99"),
+        ("enrolment", "ada", "2026-03-31T10:00:00+00:00"),
+        ("act", "review", "ada", "2026-04-02T23:00:00+00:00"),
+        ("named", "dan", "2026-03-29T10:00:00+00:00", "9.99"),
+        ("act", "survey", "cleo", "2026-04-08T00:00:00+00:00"),
+        ("enrolment", "ben", "2026-03-31T22:00:00+00:00"),
+        ("enrolment", "ben", "2026-03-27T00:00:00+00:00"),
+    ],
+    merges=1,
+    seed=53343,
+)
 @given(
     enrolment=st.sampled_from(("automatic", "opt_in")),
     times=st.integers(1, 3),

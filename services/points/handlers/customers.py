@@ -62,14 +62,16 @@ class Customers:
         claimed = [digest_uuid("purchase", ref.shop, ref.order_id) for _, ref in orders]
         await store.lock_names(work.conn, {(ORDER, str(purchase_id)) for purchase_id in claimed})
         names = {event.data.customer_id for event in fresh}
-        accounts = await follow(work, await ledger.lock_accounts(work.conn, names))
+        named = await ledger.lock_accounts(work.conn, names)
+        accounts = await follow(work, named)
         await store.add_enrolments(work.conn, [_enrolment(work, e, accounts) for e in fresh])
         await store.add_claims(
             work.conn,
             [
                 ClaimRow(
                     purchase_id,
-                    accounts[event.data.customer_id].id,
+                    # As it was told, whoever that is by now: so it says the same before a merge and after it.
+                    named[event.data.customer_id].id,
                     event.data.occurred_at,
                     event.key,
                     ref.shop,
@@ -108,7 +110,8 @@ class Customers:
         numbers = {number for change in changes for number in _numbers(change.data)}
         await store.lock_names(work.conn, {(CARD, number) for number in numbers})
         names = {change.data.customer_id for change in changes}
-        accounts = await follow(work, await ledger.lock_accounts(work.conn, names))
+        named = await ledger.lock_accounts(work.conn, names)
+        accounts = await follow(work, named)
         owners = {c.number: c.customer_id for c in (await store.cards(work.conn, numbers)).values()}
         raw = await ledger.lock_accounts(work.conn, set(owners.values()) - accounts.keys())
         accounts = {**accounts, **await follow(work, raw)}
@@ -121,7 +124,7 @@ class Customers:
                 refused.add(change.key)
                 continue
             whose.update(dict.fromkeys(_numbers(change.data), account.id))
-            rows += _card_rows(work, change, account)
+            rows += _card_rows(work, change, named[change.data.customer_id])
         await store.add_card_changes(work.conn, rows)
         await self._withdraw(work, {row.card_number for row in rows}, accounts.values())
         await self._purchases.look_again(work, numbers={row.card_number for row in rows})

@@ -46,7 +46,8 @@ class Purchase(NamedTuple):
     """A purchase that passed its checks, valued but not yet awarded. ``id`` is a function of shop and order.
 
     ``offers`` is what campaigns would add; None where the program has none. ``found`` is whom it is credited to,
-    or why it is nobody, where more than the purchase itself decides that.
+    or why it is nobody, where more than the purchase itself decides that; ``named`` is who that was before
+    they were merged into another.
     """
 
     event: Event[PurchaseCompleted]
@@ -57,6 +58,7 @@ class Purchase(NamedTuple):
     columns: Columns
     offers: Offers | None = None
     found: tuple[str | None, str] | None = None
+    named: str | None = None
 
     @property
     def customer(self) -> str | None:
@@ -296,7 +298,7 @@ class Purchases:
             contract.EARNED,
             derive(contract.EARNED, str(purchase.id)),
             data.occurred_at,
-            self._earned(row, account, tier, data.customer_id),
+            self._earned(row, account, tier, purchase.named or purchase.customer),
         )
         return row
 
@@ -353,7 +355,8 @@ def _followed(purchase: Purchase, accounts: Mapping[str, Account]) -> Purchase:
     """Credit a merged customer's purchase to whom they live on as."""
     if purchase.customer is None:
         return purchase
-    return purchase._replace(found=(accounts[purchase.customer].customer_id, ""))
+    found = accounts[purchase.customer].customer_id, ""
+    return purchase._replace(found=found, named=purchase.customer)
 
 
 def _unknown(work: Work, candidates: Sequence[Purchase], known: Sequence[Known]) -> list[Purchase]:

@@ -36,15 +36,16 @@ ORDER BY c.claimed_at, c.event_key;
 
 -- name: cards
 -- Whose these cards are, and from when to when they count: what was told of an id before it was merged counts with what
--- was told of the one that it lives on as.
-SELECT c.card_number, person.customer_id,
+-- was told of the one that it lives on as. The id is the one for which it was issued first.
+SELECT c.card_number,
+       (array_agg(a.customer_id ORDER BY c.change <> 'issued', c.occurred_at, c.change_id))[1] AS customer_id,
        min(c.occurred_at) FILTER (WHERE c.change = 'issued') AS issued_at,
        min(c.occurred_at) FILTER (WHERE c.change <> 'issued') AS ended_at
 FROM card_changes c
 JOIN accounts a USING (account_id)
 JOIN accounts person ON person.account_id = account_of(a.customer_id)
 WHERE c.card_number = ANY(:cards::text[])
-GROUP BY c.card_number, person.customer_id;
+GROUP BY c.card_number, person.account_id;
 
 -- name: cards_of
 -- The cards of these customers, and of those who live on as them.
