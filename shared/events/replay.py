@@ -10,7 +10,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,14 +18,13 @@ import msgspec
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from shared import clock
 from shared.db import pool as database
 from shared.db import statements
 from shared.db.types import Pool
 from shared.errors import TreueError
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
-from shared.events.model import Event, Handler, Record, Route, Work
+from shared.events.model import Record
 from shared.events.runner import Runner
 from shared.events.worker import GC_THRESHOLDS, WorkerSpec
 
@@ -91,21 +89,22 @@ async def _answer(spec: WorkerSpec) -> int:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     pool = await database.create(spec.dsn, name=f"treue-{spec.service}-replay", size=2)
-    moment = [Ask(clock.now(), [])]
+    moment: list[datetime] = []
     runner = Runner(
         service=spec.service,
-        routes=_marking(spec.routes, moment),
+        routes=spec.routes,
         ignored=spec.ignored,
         pool=pool,
         health=Health("postgres"),
         metrics=StreamMetrics(CollectorRegistry()),
         committed=lambda _: None,
-        now=lambda: moment[0].now - BEFORE,
+        now=lambda: moment[0] - BEFORE,
     )
     try:
         while (data := read_frame(sys.stdin.buffer)) is not None:
             asked = _asked.decode(data)
-            moment[:] = [asked]
+            moment[:] = [asked.now]
+            runner.rebuilding = asked.rebuilding
             if asked.records:
                 await runner.process([Record(*item) for item in asked.records])
             if asked.job and spec.job is not None:
@@ -115,23 +114,6 @@ async def _answer(spec: WorkerSpec) -> int:
     finally:
         pool.terminate()
     return 0
-
-
-def _marking(routes: Sequence[Route], moment: Sequence[Ask]) -> Sequence[Route]:
-    """The same routes, whose handlers are told whether a ledger is built anew. One handler stays one."""
-    marked: dict[Handler, Handler] = {}
-
-    def marking(handler: Handler) -> Handler:
-        async def handle(work: Work, events: Sequence[Event[Any]]) -> None:
-            work.rebuilding = moment[0].rebuilding
-            await handler(work, events)
-
-        return handle
-
-    for route in routes:
-        if route.handler not in marked:
-            marked[route.handler] = marking(route.handler)
-    return [replace(route, handler=marked[route.handler]) for route in routes]
 
 
 async def _published(pool: Pool) -> Reply:

@@ -97,6 +97,8 @@ class Runner:
         self._decoders = {t: Decoder(t, routes, frozenset(ignored)) for t in topics}
         self._poison_run: Counter[Partition] = Counter()
         self.stopped: set[Partition] = set()
+        # What ``Work.rebuilding`` says of the batches to come.
+        self.rebuilding = False
         self.owns_relay: Callable[[], bool] = lambda: True
         self._ahead: tuple[AsyncExitStack, Connection] | None = None
         self._beginning = False
@@ -217,7 +219,13 @@ class Runner:
                 if not items:
                     return
             closing = None if fenced else Closing(conn)
-            work = Work(conn, self._now(), f"/services/{self.service}", closing=closing)
+            work = Work(
+                conn,
+                self._now(),
+                f"/services/{self.service}",
+                rebuilding=self.rebuilding,
+                closing=closing,
+            )
             await self._handle(work, items)
             sent = await self._write(work, items)
         if sent:
@@ -282,8 +290,7 @@ class Runner:
                 sent.append(Outbound(moved["sent"], topic, keys, payloads))
         for topic, messages in topics.items():
             keys, payloads = [m.key for m in messages], [m.payload for m in messages]
-            number = await work.conn.fetchval(sql.add_outbox, topic, keys, payloads, None)
-            sent.append(Outbound(number, topic, keys, payloads))
+            sent.append(await _hand(work, topic, keys, payloads))
         if sent and not self.owns_relay():
             await work.conn.execute(sql.notify_outbox)
         return sent
@@ -296,8 +303,7 @@ class Runner:
         keys = [letter.key or b"" for letter in letters]
         payloads = [letter.value or b"" for letter in letters]
         headers = [letter.headers for letter in letters]
-        number = await work.conn.fetchval(sql.add_outbox, DEAD_LETTERS, keys, payloads, headers)
-        return Outbound(number, DEAD_LETTERS, keys, payloads, headers)
+        return await _hand(work, DEAD_LETTERS, keys, payloads, headers)
 
     def _count(self, items: Sequence[Item]) -> None:
         seen = Counter(
@@ -333,6 +339,18 @@ class Runner:
             f"stopped after {POISON_IN_A_ROW_MAX} dead letters in a row, the last: {reason}; "
             "mend the producer or this version, then restart the worker",
         )
+
+
+async def _hand(
+    work: Work,
+    topic: str,
+    keys: Sequence[bytes],
+    payloads: Sequence[bytes],
+    headers: Sequence[str] | None = None,
+) -> Outbound:
+    """Put a row into the outbox."""
+    number = await work.conn.fetchval(sql.add_outbox, topic, keys, payloads, headers)
+    return Outbound(number, topic, keys, payloads, headers)
 
 
 def _positions(items: Sequence[Item]) -> tuple[list[Any], ...]:
