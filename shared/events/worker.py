@@ -262,13 +262,6 @@ class Worker:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _leave() -> None:
-    log.warning(
-        "stopped without taking leave: a server hangs; what was not committed is read again"
-    )
-    os._exit(0)
-
-
 def run(spec: WorkerSpec) -> None:
     """Run a worker until it is told to stop. uvloop goes in before anything makes a loop."""
     mode.loop.use("uvloop")
