@@ -126,7 +126,7 @@ class Purchases:
         found_under, accounts = accounts, await whose.follow(work, accounts)
         if abouts:
             asked = [(p.id, p.event.data) for p in fresh]
-            found = await whose.beneficiaries(work, self._program, asked, abouts, accounts)
+            found = await whose.beneficiaries(work.conn, self._program, asked, abouts, accounts)
             fresh = [p._replace(found=found.get(p.id)) for p in fresh]
         if again:
             fresh = [p for p in fresh if p.customer]

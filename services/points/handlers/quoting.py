@@ -8,12 +8,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.points.domain import explain, packing, validation
-from services.points.domain.customers import About, beneficiary, is_open
+from services.points.domain.customers import is_open
 from services.points.domain.explain import Explanation
-from services.points.handlers import campaigns
+from services.points.handlers import campaigns, whose
 from services.points.handlers.campaigns import Decided
 from services.points.handlers.purchases import NO_RECORD, Purchase, Purchases
-from services.points.ledger import Account, customers
+from services.points.ledger import Account
 from services.points.ledger import campaigns as ledger
 from shared.contracts.purchases import COMPLETED, PurchaseCompleted
 from shared.db.types import Connection
@@ -90,17 +90,13 @@ class Quotes:
         data, program = purchase.event.data, self._program
         if not is_open(data, program):
             return purchase.customer, purchase.why
-        number = None if data.customer_id else data.card_number
-        cards = await customers.cards(conn, [number]) if number else {}
-        claims = {}
-        if program.guests.claim_within is not None:
-            claims = await customers.claims_of(conn, [purchase.id])
-        about = About(cards.get(number or ""), claims.get(purchase.id, ()))
-        enrolled: dict[str, datetime] = {}
-        name = data.customer_id or (about.card and about.card.customer_id)
+        asked = [(purchase.id, data)]
+        abouts = await whose.known(conn, program, asked)
+        card = abouts[purchase.id].card
+        name = data.customer_id or (card and card.customer_id)
+        accounts: dict[str, Account] = {}
         if name and program.enrolment == "opt_in":
             account = await ledger.quoted_account(conn, name)
-            since = await customers.enrolled_since(conn, {account.id}) if account else {}
-            if account and account.id in since:
-                enrolled[name] = since[account.id]
-        return beneficiary(data, about, enrolled, program)
+            accounts = {name: account} if account else {}
+        found = await whose.beneficiaries(conn, program, asked, abouts, accounts)
+        return found[purchase.id]

@@ -12,6 +12,7 @@ from services.points.domain.customers import About, beneficiary, is_open
 from services.points.ledger import FLAG_MERGED, Account
 from services.points.ledger import customers as store
 from shared.contracts.purchases import PurchaseCompleted
+from shared.db.types import Connection
 from shared.events.model import Work
 from shared.program import Program
 
@@ -29,14 +30,21 @@ async def look(
     asked = [(key, data) for key, data in purchases if is_open(data, program)]
     if not asked:
         return {}
-    claimable = program.guests.claim_within is not None
-    numbers = {data.card_number for _, data in asked if data.card_number and not data.customer_id}
-    names = {(CARD, number) for number in numbers}
-    if claimable:
+    names = {(CARD, number) for number in _numbers(asked)}
+    if program.guests.claim_within is not None:
         names |= {(ORDER, str(key)) for key, _ in asked}
     await store.lock_names(work.conn, names)
-    cards = await store.cards(work.conn, numbers) if numbers else {}
-    claims = await store.claims_of(work.conn, [key for key, _ in asked]) if claimable else {}
+    return await known(work.conn, program, asked)
+
+
+async def known(
+    conn: Connection, program: Program, asked: Sequence[tuple[UUID, PurchaseCompleted]]
+) -> Abouts:
+    """What has been told by now of the cards and orders of those purchases; nothing is locked."""
+    numbers = _numbers(asked)
+    cards = await store.cards(conn, numbers) if numbers else {}
+    claimable = program.guests.claim_within is not None
+    claims = await store.claims_of(conn, [key for key, _ in asked]) if claimable else {}
     return {
         key: About(
             None if data.customer_id else cards.get(data.card_number or ""), claims.get(key, ())
@@ -52,16 +60,16 @@ def customers_of(abouts: Abouts) -> set[str]:
 
 
 async def beneficiaries(
-    work: Work,
+    conn: Connection,
     program: Program,
     asked: Sequence[tuple[UUID, PurchaseCompleted]],
     abouts: Abouts,
     accounts: Mapping[str, Account],
 ) -> dict[UUID, tuple[str | None, str]]:
-    """Whom each of those purchases is credited to, or why it is nobody; their accounts are locked."""
+    """Whom each of those purchases is credited to, or why it is nobody; who books has their accounts locked."""
     enrolled: dict[str, datetime] = {}
-    if program.enrolment == "opt_in":
-        since = await store.enrolled_since(work.conn, {a.id for a in accounts.values()})
+    if accounts and program.enrolment == "opt_in":
+        since = await store.enrolled_since(conn, {a.id for a in accounts.values()})
         enrolled = {name: since[a.id] for name, a in accounts.items() if a.id in since}
     return {
         key: beneficiary(data, abouts[key], enrolled, program)
@@ -93,3 +101,7 @@ async def remember_cards(work: Work, credited: Iterable[tuple[UUID, PurchaseComp
             if data.card_number and not data.customer_id
         ],
     )
+
+
+def _numbers(asked: Sequence[tuple[UUID, PurchaseCompleted]]) -> set[str]:
+    return {data.card_number for _, data in asked if data.card_number and not data.customer_id}
