@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -19,6 +19,7 @@ from shared.invariants import ROWS_SHOWN_MAX, Result
 sql = statements.load(Path(__file__).parent / "sql" / "verify.sql")
 _moves = msgspec.json.Decoder(list[TierMove]).decode
 
+T = TypeVar("T")
 Facts = tuple[Any, ...]
 Services = Mapping[str, Connection]
 Read = Callable[[asyncpg.Record], Facts]
@@ -136,20 +137,26 @@ async def compare(
     """Read two ordered lists alongside each other and note what stands on one side only, or differs."""
     (left_name, left_source), (right_name, right_source) = sides.items()
     left, right = _rows(*left_source, read), _rows(*right_source, read)
+    async for key, one, other in alongside(left, right):
+        if one != other:
+            _note(result, {"key": key, left_name: _told(one), right_name: _told(other)})
+    return result
+
+
+async def alongside(
+    left: AsyncIterator[tuple[Any, T]], right: AsyncIterator[tuple[Any, T]]
+) -> AsyncIterator[tuple[Any, T | None, T | None]]:
+    """Two lists in the order of their keys: each key, with what stands on either side, or None."""
     one, other = await anext(left, None), await anext(right, None)
     while one or other:
-        if other is None or (one is not None and one[0] < other[0]):
-            _note(result, {"key": one[0] if one else None, left_name: _told(one), right_name: None})
+        key = min(row[0] for row in (one, other) if row)
+        here = one if one and one[0] == key else None
+        there = other if other and other[0] == key else None
+        yield key, here and here[1], there and there[1]
+        if here:
             one = await anext(left, None)
-        elif one is None or other[0] < one[0]:
-            _note(result, {"key": other[0], left_name: None, right_name: _told(other)})
+        if there:
             other = await anext(right, None)
-        else:
-            if one[1] != other[1]:
-                found = {left_name: _told(one), right_name: _told(other)}
-                _note(result, {"key": one[0], **found})
-            one, other = await anext(left, None), await anext(right, None)
-    return result
 
 
 async def _rows(conn: Connection, query: str, read: Read) -> AsyncIterator[tuple[Any, Facts]]:
@@ -157,8 +164,8 @@ async def _rows(conn: Connection, query: str, read: Read) -> AsyncIterator[tuple
         yield row["key"], read(row)
 
 
-def _told(side: tuple[Any, Facts] | None) -> list[str]:
-    return [str(fact) for fact in side[1]] if side else []
+def _told(facts: Facts | None) -> list[str] | None:
+    return None if facts is None else [str(fact) for fact in facts]
 
 
 def _note(result: Result, row: dict[str, Any]) -> None:

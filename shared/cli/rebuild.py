@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from shared import clock
+from shared.cli.agreement import alongside
 from shared.cli.building import Site, built
 from shared.cli.common import DirOption, layout_of
 from shared.cli.digest import OF_EACH, of_items
@@ -146,18 +147,12 @@ async def compare(live: Mapping[str, str], made: Databases) -> dict[str, Part]:
 async def differing(here: Each, there: Each) -> Part:
     """Read both alongside each other, in the order of customers: neither has to fit into memory."""
     part = Part()
-    one, other = await anext(here, None), await anext(there, None)
-    while one or other:
-        key = min(row[0] for row in (one, other) if row)
-        part.customers += one is not None and one[0] == key
+    async for key, one, other in alongside(here, there):
+        part.customers += one is not None
         if one != other:
             part.differ += 1
             if len(part.named) < NAMED_MAX:
                 part.named.append(key)
-        if one and one[0] == key:
-            one = await anext(here, None)
-        if other and other[0] == key:
-            other = await anext(there, None)
     return part
 
 
