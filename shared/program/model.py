@@ -153,18 +153,15 @@ class Program(Section):
     @property
     def later(self) -> Sequence[tuple[datetime, Program]]:
         """The versions that follow this one, by the instant each is valid from."""
+        # Past pydantic's own way to a private attribute: that takes microseconds, and every purchase asks.
         private = self.__pydantic_private__
         return private["_later"] if private else ()
 
     def at(self, instant: datetime) -> Program:
         """The rules in force at an instant: those of its version."""
-        # Past pydantic's own way to a private attribute: that takes microseconds, and every purchase asks.
-        private = self.__pydantic_private__
-        later: Sequence[tuple[datetime, Program]] = private["_later"] if private else ()
-        if later:
-            for valid_from, version in reversed(later):
-                if valid_from <= instant:
-                    return version
+        for valid_from, version in reversed(self.later):
+            if valid_from <= instant:
+                return version
         return self
 
     @cached_property
