@@ -28,7 +28,6 @@ from shared.errors import TreueError, UsageError
 from shared.events.model import Record
 from shared.events.replay import LENGTH_BYTES, Ask, Reply, frame
 
-SERVICES = ("points", "tiers", "rewards")
 PREFIX = "treue_whatif_"
 FEW_LINES = 5
 _reply = msgspec.msgpack.Decoder(Reply)
@@ -145,11 +144,11 @@ async def sides(
         for program in programs:
             dsns = {
                 name: await stack.enter_async_context(_scratch(conn, admin, name))
-                for name in SERVICES
+                for name in CONSUMES
             }
             services = {
                 name: await stack.enter_async_context(_running(name, dsns[name], program))
-                for name in SERVICES
+                for name in CONSUMES
             }
             found.append(Side(dsns, services, now))
         yield found
