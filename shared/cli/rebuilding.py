@@ -48,19 +48,11 @@ def admin_of(stack: Mapping[str, Any], layout: Layout) -> str:
     given = os.environ.get(roles.ADMIN)
     if given:
         return given
-    found = superuser_of(stack, layout)
-    if found is None:
+    known = (read_json(layout.credentials_json) or {}).get("passwords", {})
+    if SUPERUSER not in known:
         raise UsageError(
             f"who may create databases here? Set {roles.ADMIN} to the address of such a role"
         )
-    return found
-
-
-def superuser_of(stack: Mapping[str, Any], layout: Layout) -> str | None:
-    """The address of the local stack's superuser; None where the stack is not local."""
-    known = (read_json(layout.credentials_json) or {}).get("passwords", {})
-    if SUPERUSER not in known:
-        return None
     place = roles.with_database(stack["postgres"]["points"], SUPERUSER)
     return roles.with_role(place, SUPERUSER, known[SUPERUSER])
 
