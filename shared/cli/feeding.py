@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from shared.cli.whatif import Message, Process
@@ -52,10 +51,7 @@ class Line:
 
     def take(self) -> list[Any]:
         """Some of the records that wait, in order."""
-        taken = list(islice(self.waiting, BATCH_ROWS))
-        for _ in taken:
-            self.waiting.popleft()
-        return taken
+        return [self.waiting.popleft() for _ in range(min(BATCH_ROWS, len(self.waiting)))]
 
 
 class Rebuilt:
