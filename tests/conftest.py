@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
+import pytest
 import structlog
 
+from tests.fixtures.live import LiveStack
 from tests.fixtures.servers import (  # noqa: F401 - fixtures are found by name
     database,
     kafka,
@@ -23,3 +27,17 @@ structlog.configure(
         ),
     ]
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure on a stack shows what its workers said: the folder with their logs does not stay."""
+    report = yield
+    if report.failed:
+        for value in item.funcargs.values():
+            stack = getattr(value, "stack", value)
+            if isinstance(stack, LiveStack):
+                report.sections.append(("Warnings and errors of the stack", stack.errors()))
+    return report

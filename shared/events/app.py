@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import faust
@@ -105,11 +106,15 @@ class App(faust.App):  # type: ignore[misc]
 
     def ends(self) -> dict[tuple[str, int], int]:
         """End offsets of the assigned partitions, as the last fetches saw them."""
-        known = {
-            (tp.topic, tp.partition): self.consumer.highwater(tp)
-            for tp in self.consumer.assignment()
-        }
-        return {key: end for key, end in known.items() if end is not None}
+        known: dict[tuple[str, int], int] = {}
+        for tp in self.consumer.assignment():
+            # The consumer lives in a thread of its own: a rebalance may take the partition away meanwhile, and
+            # aiokafka then fails on an assertion, or on the assignment that is no more.
+            with suppress(AssertionError, AttributeError):
+                end = self.consumer.highwater(tp)
+                if end is not None:
+                    known[tp.topic, tp.partition] = end
+        return known
 
     def _runner(self) -> Runner:
         if self.runner is None:
