@@ -34,6 +34,7 @@ def worker(settings: Settings) -> WorkerSpec:
         routes=intake.routes(rules),
         ignored=intake.IGNORED,
         patient=intake.PATIENT,
+        gathers=True,
         job=jobs.job(rules),
         job_seconds=jobs.EVERY_SECONDS,
     )

@@ -34,6 +34,7 @@ def worker(settings: Settings) -> WorkerSpec:
         routes=intake.routes(rules, settings.keyring()),
         ignored=intake.IGNORED,
         patient=intake.PATIENT,
+        gathers=False,
         job=jobs.job(),
     )
 

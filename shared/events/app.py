@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import faust
@@ -25,8 +24,9 @@ BYTES_MAX = 16 * 1024 * 1024
 LANES = 2
 # From so many waiting records on, a second transaction is worth it.
 MUCH_ROWS = 500
-# In a trickle a transaction begins no sooner than this multiple of the last one's duration after it began …
-PACE_FACTOR = 2.0
+# In a trickle a transaction begins no sooner than this multiple of the last one's duration after it began: one
+# where events come one by one, one where they come from a service that has gathered them already …
+GATHERING_PACE, FOLLOWING_PACE = 2.0, 1.2
 # … and never later than this.
 PACE_SECONDS_MAX = 0.025
 # How long events of a patient topic wait for others whose transaction they can share.
@@ -41,11 +41,11 @@ FINISH_POLL_SECONDS = 0.02
 class App(faust.App):  # type: ignore[misc]
     """A Faust app that reads its positions out of PostgreSQL and starts its background work first."""
 
-    def __init__(self, name: str, *, bootstrap: str, client_id: str) -> None:
+    def __init__(self, name: str, *, bootstrap: str, gathers: bool) -> None:
         super().__init__(
             name,
             broker=URL(f"kafka://{bootstrap}"),
-            broker_client_id=client_id,
+            broker_client_id=name,
             web_enabled=False,
             store="memory://",
             topic_disable_leader=True,
@@ -70,8 +70,9 @@ class App(faust.App):  # type: ignore[misc]
             datadir="/tmp",  # noqa: S108 - nothing is written: there are no tables
         )
         self.runner: Runner | None = None
-        # By the monotonic clock; read by the consumer's thread.
+        # By the monotonic clock; read by the consumer.
         self.fetch_at = 0.0
+        self.pace = GATHERING_PACE if gathers else FOLLOWING_PACE
         self._lanes = Lanes(self)
         self.before: Callable[[], Awaitable[None]] | None = None
         self.leaving: Callable[[], None] | None = None
@@ -106,15 +107,11 @@ class App(faust.App):  # type: ignore[misc]
 
     def ends(self) -> dict[tuple[str, int], int]:
         """End offsets of the assigned partitions, as the last fetches saw them."""
-        known: dict[tuple[str, int], int] = {}
-        for tp in self.consumer.assignment():
-            # The consumer lives in a thread of its own: a rebalance may take the partition away meanwhile, and
-            # aiokafka then fails on an assertion, or on the assignment that is no more.
-            with suppress(AssertionError, AttributeError):
-                end = self.consumer.highwater(tp)
-                if end is not None:
-                    known[tp.topic, tp.partition] = end
-        return known
+        known = {
+            (tp.topic, tp.partition): self.consumer.highwater(tp)
+            for tp in self.consumer.assignment()
+        }
+        return {key: end for key, end in known.items() if end is not None}
 
     def _runner(self) -> Runner:
         if self.runner is None:
@@ -221,7 +218,7 @@ class Lanes:
                 await self._apply(runner, events)
             finally:
                 took = time.monotonic() - began
-                self._cycle = min(PACE_FACTOR * took, PACE_SECONDS_MAX)
+                self._cycle = min(self._app.pace * took, PACE_SECONDS_MAX)
                 self._next = began + self._cycle
                 self._ask(events, began)
                 events.clear()

@@ -19,6 +19,8 @@ import faust
 from aiokafka.consumer.fetcher import Fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode import Service
+from mode.utils.futures import maybe_async
 
 FAUST_VERSION = "0.15.3"
 # Batches handed to the agents and not yet committed to PostgreSQL: the bound of what a worker holds in
@@ -44,6 +46,11 @@ if faust.__version__ != FAUST_VERSION:
 for _name in _PRIVATE:
     if not hasattr(driver.Consumer, _name):
         raise ImportError(f"faust's Consumer has no {_name}: the batching transport does not fit")
+for _name in ("call_thread", "_default_start", "_default_stop_children", "_stopped_set"):
+    if not hasattr(driver.AIOKafkaConsumerThread, _name):
+        raise ImportError(
+            f"faust's consumer thread has no {_name}: it cannot do without the thread"
+        )
 if not hasattr(Fetcher, "_proc_fetch_request"):
     raise ImportError("aiokafka's Fetcher has no _proc_fetch_request: fetches cannot be paced")
 
@@ -61,8 +68,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._room = asyncio.Event()
         self._unproven: set[TP] = set()
 
-    def _new_consumer_thread(self) -> PacedThread:
-        return PacedThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> PacedClient:
+        return PacedClient(self, loop=self.loop, beacon=self.beacon)
 
     def ack(self, message: ConsumerMessage) -> bool:
         """Free the batch's place; Faust's bookkeeping goes on as usual."""
@@ -160,7 +167,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 last.timestamp_type, (), None, batch, None, 0, size, tp, generation_id=generation,
             )  # fmt: skip
             self._inflight.add(message)
-            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+            # The streams' queues hold more than may be in flight, so this never waits.
+            await self.callback(message)
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return  # a rebalance: perform_seek rewinds to what PostgreSQL holds
             self._order[tp].append(last.offset)
@@ -181,12 +189,53 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return True
 
 
-class PacedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread of aiokafka's consumer; it asks the broker for more when the app's ``fetch_at`` has come.
+class PacedClient(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """aiokafka's consumer in the worker's own event loop; it asks the broker for more when ``fetch_at`` has come.
 
-    By itself it asks anew after each answer, in a trickle for every single record: each answer wakes the broker,
-    this thread and the event loop for what would only wait for the next transaction.
+    Faust gives it a thread: each fetch then passes two queues, wakes two event loops and hands the interpreter's
+    lock to and fro, a tenth of a worker's processor time in a trickle. What the thread was for, heartbeats while
+    the worker computes, a batch is too short to need: tenths of a second, of SESSION_SECONDS.
+
+    By itself aiokafka asks anew after each answer, in a trickle for every single record: each answer wakes the
+    broker and the event loop for what would only wait for the next transaction.
     """
+
+    # Nobody else's loop has to end before ours may go on.
+    wait_for_shutdown = False
+
+    def __init__(
+        self, consumer: BatchConsumer, *, loop: asyncio.AbstractEventLoop, beacon: Any
+    ) -> None:
+        super().__init__(consumer, loop=loop, thread_loop=loop, beacon=beacon)
+
+    async def start(self) -> None:
+        """Start in the loop that calls."""
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        """Stop in the loop that calls."""
+        await Service.stop(self)
+
+    async def crash(self, reason: BaseException) -> None:
+        """Tell the app, as every service does."""
+        await Service.crash(self, reason)
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call it here, for there is no thread."""
+        return await maybe_async(fun(*args, **kwargs))
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
+
+    async def _stop_children(self) -> None:
+        await self._default_stop_children()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def _stop_exit_stacks(self) -> None:
+        await self._default_stop_exit_stacks()
 
     async def on_start(self) -> None:
         """Pace the fetches, then start as ever."""
@@ -201,6 +250,11 @@ class PacedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return await fetch(*args)
 
         fetcher._proc_fetch_request = paced  # noqa: SLF001
+
+    async def on_stop(self) -> None:
+        """Leave the group."""
+        if self._consumer is not None:
+            await self._consumer.stop()
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

@@ -48,7 +48,6 @@ FORGET_EVERY_SECONDS = 3600.0
 RELAY_END_SECONDS_MAX = 1.5
 # The supervisor kills after 5 s, compose after 10.
 STOP_SECONDS_MAX = 4.0
-SWITCH_SECONDS = 0.001
 GC_THRESHOLDS = (500_000, 20, 20)
 
 Job = Callable[[Pool, Callable[[], None]], Awaitable[None]]
@@ -61,7 +60,7 @@ async def _forget(pool: Pool, _: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a service's wiring asks for."""
+    """What a service's wiring asks for. ``gathers``: its events come one by one, in no other service's batches."""
 
     service: str
     dsn: str
@@ -71,6 +70,7 @@ class WorkerSpec:
     routes: Sequence[Route]
     ignored: Sequence[str]
     patient: Sequence[str]
+    gathers: bool
     job: Job | None
     job_seconds: float = 60.0
 
@@ -83,9 +83,7 @@ class Worker:
         self.registry = CollectorRegistry()
         self.metrics = StreamMetrics(self.registry)
         self.health = Health("postgres", "kafka")
-        self.app = App(
-            f"treue-{spec.service}", bootstrap=spec.bootstrap, client_id=f"treue-{spec.service}"
-        )
+        self.app = App(f"treue-{spec.service}", bootstrap=spec.bootstrap, gathers=spec.gathers)
         self.app.before, self.app.leaving, self.app.after = self._before, self._leaving, self._after
         self.app.consume(sorted({route.topic for route in spec.routes}), spec.patient)
         self._tasks: list[asyncio.Task[None]] = []
@@ -268,8 +266,6 @@ def run(spec: WorkerSpec) -> None:
     # Batches make hundreds of thousands of short-lived objects without cycles: at its default thresholds the
     # cyclic collector takes a third of the CPU to find nothing (docs/operating/performance.md).
     gc.set_threshold(*GC_THRESHOLDS)
-    # The consumer's thread has little to do, but at once: at 5 ms, the default, it waits longer than it works.
-    sys.setswitchinterval(SWITCH_SECONDS)
     # What is away is told by the health, once; the libraries' own words are for the details.
     for handler in logging.getLogger().handlers:
         handler.addFilter(Throttle("aiokafka", "mode", "faust"))

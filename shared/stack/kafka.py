@@ -51,9 +51,10 @@ broker.heartbeat.interval.ms=500
 # A group of one member need not wait for others; a killed worker is missed soon.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-# The ledger is the truth, the log only carries: what is not yet on disk comes again from the outbox.
-num.network.threads=2
-num.io.threads=4
+# A thread more is one more to wake: three are enough for the requests of some services on a machine's few cores.
+num.network.threads=1
+num.io.threads=2
+# Nothing is flushed by hand. The ledger is the truth, the log only carries: what is not yet on disk comes again from the outbox.
 log.cleaner.dedupe.buffer.size=2097152
 """
 LOG4J = """\

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from shared.events.app import MUCH_ROWS, PATIENCE_SECONDS, ROWS_MAX, Lanes
+from shared.events.app import GATHERING_PACE, MUCH_ROWS, PATIENCE_SECONDS, ROWS_MAX, Lanes
 from tests.fixtures.events import record
 
 
@@ -65,6 +65,7 @@ async def run(batches: Sequence[tuple[int, int, int]], *, patient: bool = False)
     tasks: list[asyncio.Task[None]] = []
     app = SimpleNamespace(
         should_stop=False,
+        pace=GATHERING_PACE,
         _runner=lambda: probe,
         add_future=lambda coroutine: tasks.append(asyncio.create_task(coroutine)),
     )
