@@ -48,7 +48,10 @@ def random_uuid() -> UUID:
 
 
 def _text(parts: tuple[str, ...]) -> bytes:
-    return "".join([f"{len(part)}:{part}" for part in parts]).encode()
+    text = ""
+    for part in parts:
+        text += f"{len(part)}:{part}"
+    return text.encode()
 
 
 if TYPE_CHECKING:

@@ -258,7 +258,7 @@ class Runner:
                 await handler(work, groups[handler])
         for item in items:
             event = item.event
-            if event is not None:
+            if event is not None and (event.verdict is not APPLIED or item.verdict is not APPLIED):
                 item.verdict, item.field, item.reason = event.verdict, event.field, event.reason
 
     async def _write(self, work: Work, items: Sequence[Item]) -> Sequence[Outbound]:

@@ -40,7 +40,7 @@ AWARD = "award"
 CORRECTION = "correction"
 
 # A line id that only counts (1, 2, 3 …) says nothing that its place does not say, and is left out.
-COUNTED_IDS = [str(number) for number in range(1, LINES_MAX + 1)]
+COUNTED_IDS = tuple(str(number) for number in range(1, LINES_MAX + 1))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

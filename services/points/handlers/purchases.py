@@ -199,7 +199,7 @@ class Purchases:
         for event in events:
             try:
                 shop = validation.shop_of(event.source, self._program)
-                found.append(self.value(event, shop, work.now))
+                found.append(self._value(event, shop, work.now))
             except Poison as poison:
                 work.poison(event, poison.field, poison.reason)
         return found
@@ -207,6 +207,9 @@ class Purchases:
     @exactly
     def value(self, event: Event[PurchaseCompleted], shop: str, now: datetime) -> Purchase:
         """Check and value a purchase; ``Poison`` with the field's path if it can never be credited."""
+        return self._value(event, shop, now)
+
+    def _value(self, event: Event[PurchaseCompleted], shop: str, now: datetime) -> Purchase:
         data = event.data
         columns = columns_of(data.lines)
         validation.check(data, self._program, now, columns)
@@ -263,34 +266,37 @@ class Purchases:
         available_at, expires_at = lots.dates(data.occurred_at, program)
         account.seq += 1
         account.balance += award.total
+        explanation = packing.pack(
+            data, purchase.assessment, award, tier, program, purchase.columns
+        )
+        # By place, in the order of the columns: by name costs a µs more, for each purchase.
         row = EntryRow(
-            entry_id=purchase.id,
-            account_id=account.id,
-            seq=account.seq,
-            kind=lots.EARNED,
-            points=award.total,
-            base=award.base,
-            bonus=award.bonus,
-            balance_after=account.balance,
-            lot_id=purchase.id,
-            occurred_at=data.occurred_at,
-            recorded_at=work.now,
-            available_at=available_at,
-            expires_at=expires_at,
-            shop=purchase.shop,
-            order_id=data.order_id,
-            event_key=event.key,
-            event_id=event.id,
-            fingerprint=purchase.fingerprint,
-            net_spend=purchase.assessment.net_spend,
-            exact=str(award.value),
-            tier=tier.id,
-            multiplier=multiplier_text(tier.multiplier),
-            reason=CAMPAIGN if purchase.offers and purchase.offers.changeable else None,
-            explanation=packing.pack(
-                data, purchase.assessment, award, tier, program, purchase.columns
-            ).decode(),
-            active_from=lots.active_from(data.occurred_at, program),
+            purchase.id,
+            account.id,
+            account.seq,
+            lots.EARNED,
+            award.total,
+            award.base,
+            award.bonus,
+            account.balance,
+            purchase.id,
+            data.occurred_at,
+            work.now,
+            available_at,
+            expires_at,
+            purchase.shop,
+            data.order_id,
+            event.key,
+            event.id,
+            purchase.fingerprint,
+            purchase.assessment.net_spend,
+            str(award.value),
+            tier.id,
+            multiplier_text(tier.multiplier),
+            CAMPAIGN if purchase.offers and purchase.offers.changeable else None,
+            explanation.decode(),
+            None,
+            lots.active_from(data.occurred_at, program),
         )
         work.publish(
             contract.TOPIC,
@@ -366,18 +372,16 @@ def _unknown(work: Work, candidates: Sequence[Purchase], known: Sequence[Known])
     fresh: list[Purchase] = []
     for purchase in candidates:
         event = purchase.event
-        for seen, field, what in (
-            (events.get(event.key), "id", f"event {event.id!r}"),
-            (orders.get(purchase.id), "data.order_id", f"order {event.data.order_id!r}"),
-        ):
-            if seen is None:
-                continue
-            if seen == purchase.fingerprint:
-                work.duplicate(event, f"{what} is known")
-            else:
-                work.poison(event, field, f"{what} of {event.source} is known with other content")
-            break
-        else:
+        seen, field = events.get(event.key), "id"
+        if seen is None:
+            seen, field = orders.get(purchase.id), "data.order_id"
+        if seen is None:
             fresh.append(purchase)
             orders[purchase.id] = events[event.key] = purchase.fingerprint
+            continue
+        what = f"event {event.id!r}" if field == "id" else f"order {event.data.order_id!r}"
+        if seen == purchase.fingerprint:
+            work.duplicate(event, f"{what} is known")
+        else:
+            work.poison(event, field, f"{what} of {event.source} is known with other content")
     return fresh
