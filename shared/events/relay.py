@@ -26,6 +26,7 @@ from shared.events.dead_letters import unpack_headers
 from shared.events.health import Health, told
 from shared.events.metrics import StreamMetrics
 from shared.events.model import Outbound
+from shared.events.parcel import unpack
 
 log = structlog.get_logger()
 sql = statements.load(Path(__file__).parent / "sql" / "relay.sql")
@@ -166,7 +167,7 @@ class Relay:
                 self._look = False
                 self._handed.clear()
                 looked = time.monotonic()
-                rows = [Outbound(*row) for row in await conn.fetch(sql.pending, done, ROWS_MAX)]
+                rows = [_outbound(*row) for row in await conn.fetch(sql.pending, done, ROWS_MAX)]
                 done = []
                 if len(rows) == ROWS_MAX:
                     self._look = True
@@ -229,6 +230,17 @@ class Relay:
         await asyncio.gather(*acknowledged)
         for row in rows:
             self._metrics.published.labels(row.topic).inc(len(row.keys))
+
+
+def _outbound(
+    number: int,
+    topic: str,
+    keys: Sequence[bytes],
+    payloads: Sequence[bytes],
+    headers: Sequence[str] | None,
+    packed: bytes | None,
+) -> Outbound:
+    return Outbound(number, topic, keys, unpack(payloads, packed), headers)
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

@@ -22,7 +22,7 @@ from shared.db.closing import Closing
 from shared.db.pool import TRANSIENT
 from shared.db.types import Connection, Pool
 from shared.errors import Poison, TreueError
-from shared.events import dead_letters
+from shared.events import dead_letters, parcel
 from shared.events.decode import Decoder
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
@@ -69,7 +69,10 @@ class FencedError(TreueError):
 
 
 class Runner:
-    """Applies batches of records by the routes of one service. Safe to call for different partitions at once."""
+    """Applies batches of records by the routes of one service. Safe to call for different partitions at once.
+
+    ``packs``: what waits in the outbox shall be small, for it goes to disk; in a replay it is read back at once.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Runner:
         metrics: StreamMetrics,
         committed: Callable[[Sequence[Outbound]], None],
         now: Callable[[], datetime] = clock.now,
+        packs: bool = False,
     ) -> None:
         self.service = service
         self._pool = pool
@@ -89,6 +93,7 @@ class Runner:
         self._metrics = metrics
         self._committed = committed
         self._now = now
+        self._packs = packs
         self._stopping = False
         self._handlers: dict[tuple[str, str], Handler] = {
             (r.topic, r.event_type): r.handler for r in routes
@@ -281,8 +286,12 @@ class Runner:
             keys, payloads = [m.key for m in messages], [m.payload for m in messages]
             first = {item.partition: item.record.offset for item in reversed(items)}
             firsts = [first[key] for key in zip(columns[0], columns[1], strict=True)]
+            packed = None
+            if self._packs and parcel.worth_it(payloads):
+                packed = await parcel.pack(payloads)
+            stored = payloads if packed is None else []
             moved = await work.closing.fetchrow(
-                sql.move_on, *columns, firsts, topic, keys, payloads
+                sql.move_on, *columns, firsts, topic, keys, stored, packed
             )
             if moved is None or moved["moved"] != len(first):
                 raise FencedError

@@ -127,6 +127,7 @@ class Worker:
             health=self.health,
             metrics=self.metrics,
             committed=relay.take,
+            packs=True,
         )
         self.app.runner.owns_relay = lambda: relay.owner
         self._relay = relay

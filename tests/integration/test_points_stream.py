@@ -15,6 +15,7 @@ from services.points import intake
 from shared.contracts import purchases, tiers
 from shared.db.types import Pool
 from shared.events.model import Event, Route, Work
+from shared.events.parcel import unpack
 from shared.events.runner import POISON_IN_A_ROW_MAX
 from shared.program import Program
 from tests.fixtures.events import event, line, move, purchase, record, records, tier_change
@@ -53,6 +54,22 @@ async def test_a_purchase_becomes_an_entry_and_an_event(points_db: str, program:
         data = msgspec.json.decode(outgoing["payloads"][0])["data"]
         assert (data["points"], data["base"], data["net_spend"]) == (12, 12, "12.99")
         assert await violations(pool, program) == []
+
+
+async def test_many_events_of_a_batch_wait_packed(points_db: str, program: Program) -> None:
+    orders = [f"o{number}" for number in range(200)]
+    async with running(points_db, intake.routes(program)) as (runner, pool):
+        # A partition's very first batch locks its position, and goes as it is.
+        assert await runner.process(records([event(purchase(order="first"))]))
+        await pool.execute("DELETE FROM outbox")
+        bought = [event(purchase(order=order)) for order in orders]
+        assert await runner.process(records(bought, start=1))
+        row = await pool.fetchrow("SELECT keys, payloads, packed FROM outbox")
+    assert row is not None
+    assert (len(row["keys"]), row["payloads"]) == (200, [])
+    told = unpack(row["payloads"], row["packed"])
+    assert [msgspec.json.decode(payload)["data"]["order_id"] for payload in told] == orders
+    assert len(row["packed"]) * 4 < sum(map(len, told))
 
 
 async def test_golden_duplicates(points_db: str, program: Program) -> None:

@@ -17,12 +17,15 @@ from shared.db.types import Connection
 from shared.events.health import Health
 from shared.events.metrics import StreamMetrics
 from shared.events.model import Outbound
+from shared.events.parcel import pack
 from shared.events.relay import COMPONENT, ROWS_MAX, Relay
 from shared.stack import topics
 
 pytestmark = pytest.mark.servers
 
 ADD = "INSERT INTO outbox (topic, keys, payloads, headers) VALUES ($1, $2, $3, $4)"
+
+ADD_PACKED = "INSERT INTO outbox (topic, keys, payloads, packed) VALUES ($1, $2, '{}', $3)"
 
 
 async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
@@ -155,6 +158,18 @@ async def test_more_than_it_keeps_in_mind_is_found_in_the_outbox(
         await gone(db)
     numbers = [0, *range(3 * ROWS_MAX)]
     assert (await arrived(kafka, topic, len(numbers)))[b"k0"] == numbers
+
+
+async def test_what_waits_packed_goes_out_as_it_was(
+    kafka: str, points_db: str, db: Connection, topic: str
+) -> None:
+    keys = [f"k{number % 5}".encode() for number in range(1000)]
+    payloads = [f"{number}".encode() for number in range(1000)]
+    await db.execute(ADD_PACKED, topic, keys, await pack(payloads))
+    async with relaying(points_db, kafka):
+        await gone(db)
+    found = await arrived(kafka, topic, 1000)
+    assert found == {f"k{key}".encode(): list(range(key, 1000, 5)) for key in range(5)}
 
 
 async def test_there_is_one_owner_and_the_next_takes_over(

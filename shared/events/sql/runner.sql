@@ -46,8 +46,8 @@ WITH positions AS (
     WHERE o.topic = u.topic AND o.partition = u.partition AND o.next_offset <= u.first_offset
     RETURNING 1),
 handed AS (
-    INSERT INTO outbox (topic, keys, payloads)
-    SELECT :topic::text, :keys::bytea[], :payloads::bytea[] WHERE :topic::text IS NOT NULL
+    INSERT INTO outbox (topic, keys, payloads, packed)
+    SELECT :topic::text, :keys::bytea[], :payloads::bytea[], :packed::bytea WHERE :topic::text IS NOT NULL
     RETURNING id)
 SELECT count(*) AS moved, (SELECT id FROM handed) AS sent FROM positions;
 
