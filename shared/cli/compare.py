@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from shared.contracts.tiers import TierMove
 from shared.program import Program
+from shared.program.model import base_level
 
 SHOWN_MAX = 5
 
@@ -85,8 +86,8 @@ class Comparison:
 
 def tier_at(way: Iterable[TierMove], now: datetime, program: Program) -> str | None:
     """The level a customer stands on at an instant; the one that asks for nothing before any move."""
-    levels = program.tiers.levels if program.tiers else ()
-    tier = levels[0].id if levels and levels[0].threshold == 0 else None
+    lowest = base_level(program.tiers.levels if program.tiers else ())
+    tier = lowest.id if lowest else None
     for move in way:
         if move.since <= now:
             tier = move.tier or None

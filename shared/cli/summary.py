@@ -19,6 +19,7 @@ from shared.cli.online_retail import Account
 from shared.cli.story import Story, sql
 from shared.contracts.catalogue import CONSUMES
 from shared.program import Program, load
+from shared.program.model import base_level
 
 BAR_CHARS = 30
 
@@ -165,7 +166,7 @@ def _levels(figures: Figures, program: Program) -> Table:
     table = _columns()
     levels = program.tiers.levels if program.tiers else ()
     counts = dict(figures.levels)
-    lowest = levels[0] if levels and levels[0].threshold == 0 else None
+    lowest = base_level(levels)
     if lowest is not None:
         # Nobody has to reach a level that begins at nothing: who has reached no other is there.
         counts[lowest.id] = counts.get(lowest.id, 0) + counts.pop(None, 0)

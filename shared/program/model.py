@@ -81,6 +81,11 @@ class Tiers(Section):
     )
 
 
+def base_level(levels: Sequence[Level]) -> Level | None:
+    """The level that asks for nothing: customers are on it without having reached it. None if there is none."""
+    return levels[0] if levels and levels[0].threshold == 0 else None
+
+
 class Guests(Section):
     """Purchases without a customer."""
 

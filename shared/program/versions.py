@@ -18,7 +18,7 @@ from shared.program.difference import Difference, difference
 from shared.program.loader import load as load_file
 from shared.program.mistakes import Path as Place
 from shared.program.mistakes import dotted
-from shared.program.model import Program
+from shared.program.model import Program, base_level
 
 LEVELS: Place = ("tiers", "levels")
 # What is decided once, when a purchase is credited, and stands with it.
@@ -137,9 +137,9 @@ def _may(item: Difference) -> bool:
 
 
 def _base_of(program: Program) -> str | None:
-    """The level that asks for nothing: customers are on it without having reached it."""
-    levels = program.tiers.levels if program.tiers else ()
-    return levels[0].id if levels and levels[0].threshold == 0 else None
+    """The id of the level that asks for nothing."""
+    lowest = base_level(program.tiers.levels if program.tiers else ())
+    return lowest.id if lowest else None
 
 
 def apply(

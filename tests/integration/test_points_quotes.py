@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ async def test_a_quote_says_what_the_award_gives(points_db: str, tmp_path: Path,
         assert stored == why
         if why is None:
             assert quote["uncredited"] is None
+            lot = await pool.fetchrow(
+                "SELECT available_at, expires_at FROM entries WHERE order_id = $1", data["order_id"]
+            )
+            dates = [datetime.fromisoformat(quote[name]) for name in ("available_at", "expires_at")]
+            assert dates == [lot["available_at"], lot["expires_at"]]
         else:
             # Nobody ever earns anything with a test.
             otherwise = 0 if why == "test" else 12

@@ -58,7 +58,7 @@ async def test_a_purchase_becomes_an_entry_and_an_event(points_db: str, program:
 
 async def test_many_events_of_a_batch_wait_packed(points_db: str, program: Program) -> None:
     orders = [f"o{number}" for number in range(200)]
-    async with running(points_db, intake.routes(program)) as (runner, pool):
+    async with running(points_db, intake.routes(program), packs=True) as (runner, pool):
         # A partition's very first batch locks its position, and goes as it is.
         assert await runner.process(records([event(purchase(order="first"))]))
         await pool.execute("DELETE FROM outbox")

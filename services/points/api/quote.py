@@ -74,6 +74,8 @@ class Quote(BaseModel):
                     "base": 120,
                     "bonus": 30,
                     "lines": [{"line_id": "1", "points": 150}],
+                    "available_at": "2026-11-22T12:00:00Z",
+                    "expires_at": "2027-11-30T23:00:00Z",
                     "explanation": STORY,
                 }
             ]
@@ -87,6 +89,10 @@ class Quote(BaseModel):
     uncredited: Uncredited | None = Field(
         None,
         description="For guests, tests, unknown or blocked cards; with opt-in also before the enrolment.",
+    )
+    available_at: datetime = Field(description="From when they could be spent.")
+    expires_at: datetime | None = Field(
+        description="Up to when, unless something keeps them longer; null: for ever."
     )
     explanation: story.Explanation = Field(
         description="Of the award; where nobody would be credited, of what a customer would earn."
@@ -138,6 +144,8 @@ async def quote(request: Request, shop: Shop = None) -> Response:
             base=found.base,
             bonus=found.bonus,
             lines=[QuotedLine(line_id=line, points=points) for line, points in found.lines],
+            available_at=found.available_at,
+            expires_at=found.expires_at,
             uncredited=_uncredited(found),
             explanation=found.explanation,
         )

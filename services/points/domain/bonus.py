@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.contracts.tiers import TierMove
 from shared.money import Rounding, round_points
-from shared.program.model import Level, Program
+from shared.program.model import Level, Program, base_level
 
 ONE = Fraction(1)
 
@@ -67,6 +67,5 @@ def exact_multiplier(text: str) -> Fraction:
 
 
 def _base(levels: Sequence[Level]) -> TierInForce:
-    if levels and levels[0].threshold == 0:
-        return TierInForce(levels[0].id, levels[0].multiplier)
-    return TierInForce(None, ONE)
+    lowest = base_level(levels)
+    return TierInForce(lowest.id, lowest.multiplier) if lowest else TierInForce(None, ONE)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from services.points.domain import explain, packing, validation
+from services.points.domain import explain, lots, packing, validation
 from services.points.domain.customers import is_open
 from services.points.domain.explain import Explanation
 from services.points.handlers import campaigns, whose
@@ -25,7 +25,7 @@ QUOTE = "quote"
 
 
 class Quote(NamedTuple):
-    """What a purchase would earn now: ``points`` = ``base`` + ``bonus``, each line's share, and why.
+    """What a purchase would earn now: ``points`` = ``base`` + ``bonus``, each line's share, why, and for how long.
 
     All are 0 where nobody would be credited: ``why`` says so by a code of ``domain/customers``, and ``otherwise``
     what it would be for a customer who takes part and buys for the first time. That is explained then.
@@ -36,6 +36,8 @@ class Quote(NamedTuple):
     bonus: int
     lines: list[tuple[str, int]]
     explanation: Explanation
+    available_at: datetime
+    expires_at: datetime | None
     why: str | None = None
     otherwise: int = 0
 
@@ -79,11 +81,12 @@ class Quotes:
         packed = packing.pack(data, purchase.assessment, award, tier, program, purchase.columns)
         names = {level.id: level.name for level in program.tiers.levels} if program.tiers else {}
         told = explain.unpack(packed, names)
+        dates = lots.dates(data.occurred_at, program)
         if customer is None:
             nothing = [(line.line_id, 0) for line in told.lines]
-            return Quote(0, 0, 0, nothing, told, why, award.total)
+            return Quote(0, 0, 0, nothing, told, *dates, why, award.total)
         lines = [(line.line_id, line.points) for line in told.lines]
-        return Quote(award.total, award.base, award.bonus, lines, told)
+        return Quote(award.total, award.base, award.bonus, lines, told, *dates)
 
     async def _whose(self, conn: Connection, purchase: Purchase) -> tuple[str | None, str | None]:
         """Whom the purchase would be credited to, or why nobody: as when it comes, but nothing is locked."""
