@@ -31,6 +31,7 @@ from shared.telemetry.metrics import CONTENT_TYPE, Metrics
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 # What needs no key: probes, scrapers, readers of the docs. Nothing here shows a customer.
+IDEMPOTENCY_KEY = "idempotency-key"
 PUBLIC = ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs")
 
 
@@ -163,6 +164,9 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             for operation in operations.values():
                 scopes = sorted(scopes_of(by_id[operation["operationId"]]))
                 operation["x-scopes"] = scopes
+                for parameter in operation.get("parameters", ()):
+                    # The routes take it as optional, to answer with a problem of its own where it is missing.
+                    parameter["required"] |= parameter["name"] == IDEMPOTENCY_KEY
         schema["components"]["schemas"] |= bodies.named_in(schema["paths"])
         schema.get("components", {}).get("schemas", {}).pop("HTTPValidationError", None)
         app.openapi_schema = schema

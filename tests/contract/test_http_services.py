@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,26 @@ async def test_every_write_needs_an_idempotency_key(case: Case) -> None:
     for path, body in case.writes():
         answer = await case.client.post(path, headers=OWN, json=body)
         problem(answer, 400, "idempotency-key-missing")
+
+
+async def test_the_document_says_that_writes_need_a_key(case: Case) -> None:
+    for _, _, about in case.operations():
+        for parameter in about.get("parameters", ()):
+            if parameter["name"] == "idempotency-key":
+                assert parameter["required"]
+
+
+async def test_the_docs_page_shows_every_body_and_every_answer(case: Case) -> None:
+    page = (await case.client.get("/docs")).text
+    bodies = [about for _, _, about in case.operations() if "requestBody" in about]
+    assert page.count("<textarea") == len(bodies)
+    for about in bodies:
+        assert escape(json.dumps(case.example(about), indent=1, ensure_ascii=False)) in page
+    # What FastAPI says of an answer that nobody has described, and what marks code in Markdown.
+    assert "Successful Response" not in page
+    assert "`" not in page
+    shown = page.count("&quot;has_more&quot;: false")
+    assert shown >= len(case.lists()), "every list has an example"
 
 
 async def test_every_write_refuses_fields_it_does_not_know(case: Case) -> None:

@@ -121,7 +121,7 @@ def page(found: Statement, program: Program) -> str:
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style></head><body>"
         f"<h1>{title}</h1><p>{escape(program.name)}</p>"
         f"<p>Kundennummer {escape(found.customer_id)}</p>"
-        f"<p class=soft>1. Januar {found.year} bis {last}; Zeitzone {escape(found.timezone)}.</p>"
+        f"<p class=soft>01.01.{found.year} bis {last}; Zeitzone {escape(found.timezone)}.</p>"
         f"<table class=sums><tbody>{sums}</tbody></table>{worth}"
         "<table><thead><tr><th scope=col>Datum</th><th scope=col>Vorgang</th>"
         "<th scope=col>Erläuterung</th><th scope=col class=n>Punkte</th>"
