@@ -167,7 +167,12 @@ class Relay:
                 self._look = False
                 self._handed.clear()
                 looked = time.monotonic()
-                rows = [_outbound(*row) for row in await conn.fetch(sql.pending, done, ROWS_MAX)]
+                rows = [
+                    Outbound(number, topic, keys, unpack(payloads, packed), headers)
+                    for number, topic, keys, payloads, headers, packed in await conn.fetch(
+                        sql.pending, done, ROWS_MAX
+                    )
+                ]
                 done = []
                 if len(rows) == ROWS_MAX:
                     self._look = True
@@ -230,17 +235,6 @@ class Relay:
         await asyncio.gather(*acknowledged)
         for row in rows:
             self._metrics.published.labels(row.topic).inc(len(row.keys))
-
-
-def _outbound(
-    number: int,
-    topic: str,
-    keys: Sequence[bytes],
-    payloads: Sequence[bytes],
-    headers: Sequence[str] | None,
-    packed: bytes | None,
-) -> Outbound:
-    return Outbound(number, topic, keys, unpack(payloads, packed), headers)
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

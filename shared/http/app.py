@@ -30,8 +30,8 @@ from shared.telemetry.metrics import CONTENT_TYPE, Metrics
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-# What needs no key: probes, scrapers, readers of the docs. Nothing here shows a customer.
 IDEMPOTENCY_KEY = "idempotency-key"
+# What needs no key: probes, scrapers, readers of the docs. Nothing here shows a customer.
 PUBLIC = ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs")
 
 

@@ -54,8 +54,8 @@ group.min.session.timeout.ms=1000
 # A thread more is one more to wake: three are enough for the requests of some services on a machine's few cores.
 num.network.threads=1
 num.io.threads=2
-# Nothing is flushed by hand: what the log loses in a crash comes again from the outbox. The ledger is the truth.
 log.cleaner.dedupe.buffer.size=2097152
+# Nothing is flushed by hand: what the log loses in a crash comes again from the outbox. The ledger is the truth.
 """
 LOG4J = """\
 rootLogger.level = WARN

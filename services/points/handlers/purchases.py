@@ -199,7 +199,7 @@ class Purchases:
         for event in events:
             try:
                 shop = validation.shop_of(event.source, self._program)
-                found.append(self._value(event, shop, work.now))
+                found.append(self.value(event, shop, work.now))
             except Poison as poison:
                 work.poison(event, poison.field, poison.reason)
         return found
@@ -207,9 +207,6 @@ class Purchases:
     @exactly
     def value(self, event: Event[PurchaseCompleted], shop: str, now: datetime) -> Purchase:
         """Check and value a purchase; ``Poison`` with the field's path if it can never be credited."""
-        return self._value(event, shop, now)
-
-    def _value(self, event: Event[PurchaseCompleted], shop: str, now: datetime) -> Purchase:
         data = event.data
         columns = columns_of(data.lines)
         validation.check(data, self._program, now, columns)
