@@ -46,11 +46,8 @@ if faust.__version__ != FAUST_VERSION:
 for _name in _PRIVATE:
     if not hasattr(driver.Consumer, _name):
         raise ImportError(f"faust's Consumer has no {_name}: the batching transport does not fit")
-for _name in ("call_thread", "_default_start", "_default_stop_children", "_stopped_set"):
-    if not hasattr(driver.AIOKafkaConsumerThread, _name):
-        raise ImportError(
-            f"faust's consumer thread has no {_name}: it cannot do without the thread"
-        )
+if not hasattr(driver.AIOKafkaConsumerThread, "call_thread"):
+    raise ImportError("faust's consumer thread has no call_thread: it cannot do without the thread")
 if not hasattr(Fetcher, "_proc_fetch_request"):
     raise ImportError("aiokafka's Fetcher has no _proc_fetch_request: fetches cannot be paced")
 
@@ -202,40 +199,24 @@ class PacedClient(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     # Nobody else's loop has to end before ours may go on.
     wait_for_shutdown = False
+    # It begins and ends as any other service: what Faust's does from one loop to another is taken back.
+    start, maybe_start, stop, crash = (
+        Service.start,
+        Service.maybe_start,
+        Service.stop,
+        Service.crash,
+    )
+    _stopped_set, _stop_children = Service._stopped_set, Service._stop_children  # noqa: SLF001
+    _stop_futures, _stop_exit_stacks = Service._stop_futures, Service._stop_exit_stacks  # noqa: SLF001
 
     def __init__(
         self, consumer: BatchConsumer, *, loop: asyncio.AbstractEventLoop, beacon: Any
     ) -> None:
         super().__init__(consumer, loop=loop, thread_loop=loop, beacon=beacon)
 
-    async def start(self) -> None:
-        """Start in the loop that calls."""
-        self._thread_started.set()
-        await self._default_start()
-
-    async def stop(self) -> None:
-        """Stop in the loop that calls."""
-        await Service.stop(self)
-
-    async def crash(self, reason: BaseException) -> None:
-        """Tell the app, as every service does."""
-        await Service.crash(self, reason)
-
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call it here, for there is no thread."""
         return await maybe_async(fun(*args, **kwargs))
-
-    def _stopped_set(self) -> None:
-        self._stopped.set()
-
-    async def _stop_children(self) -> None:
-        await self._default_stop_children()
-
-    async def _stop_futures(self) -> None:
-        await self._default_stop_futures()
-
-    async def _stop_exit_stacks(self) -> None:
-        await self._default_stop_exit_stacks()
 
     async def on_start(self) -> None:
         """Pace the fetches, then start as ever."""
